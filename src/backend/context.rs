@@ -1,0 +1,70 @@
+//! What an operation is given besides its arguments.
+
+use super::Undo;
+use crate::host::{Host, Limits};
+use crate::model::{Declaration, Result, Uuid, Volume, VolumeName};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What an operation is given besides its arguments; made by the engine for each.
+#[derive(Clone)]
+pub struct OpContext {
+    /// Deadline and cancel.
+    pub limits: Limits,
+    /// Where it says how far it is.
+    pub progress: Progress,
+    /// The outside world.
+    pub host: Arc<dyn Host>,
+    /// What creators declared.
+    pub records: Arc<dyn Records>,
+    /// Steps to undo should the daemon die.
+    pub journal: Arc<dyn Journal>,
+    /// The volumes of all pools.
+    pub known: Arc<dyn KnownVolumes>,
+}
+
+/// How far an operation is, in bytes; clones share the numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<[AtomicU64; 2]>);
+
+impl Progress {
+    /// Says how many bytes there are to do.
+    pub fn set_total(&self, bytes: u64) {
+        self.0[1].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that so many more bytes are done.
+    pub fn add(&self, bytes: u64) {
+        self.0[0].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes done and to do.
+    pub fn get(&self) -> (u64, u64) {
+        (self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed))
+    }
+}
+
+/// What the creators of volumes declared, kept across restarts.
+pub trait Records: Send + Sync {
+    /// What was declared of this volume, if anything was.
+    fn declared(&self, pool: Uuid, name: &VolumeName) -> Option<Declaration>;
+    /// Declares; durable when it returns.
+    fn declare(&self, pool: Uuid, name: &VolumeName, declaration: &Declaration) -> Result<()>;
+    /// Forgets what was declared, if anything was.
+    fn forget(&self, pool: Uuid, name: &VolumeName) -> Result<()>;
+}
+
+/// Steps that change storage, each recorded with its undo before it is taken.
+pub trait Journal: Send + Sync {
+    /// Records how to undo the next step; durable when it returns. When the operation fails, is
+    /// cancelled or dies with the daemon, the recorded steps are undone, last first.
+    fn record(&self, undo: &Undo) -> Result<()>;
+}
+
+/// The volumes of all pools, for the in-use rule and for backing stores.
+pub trait KnownVolumes: Send + Sync {
+    /// Names ("volume B in pool P") a volume whose backing file is `path`.
+    fn overlay_of(&self, path: &str) -> Option<String>;
+    /// The volume that has this path, if a pool has it.
+    fn by_path(&self, path: &str) -> Option<Arc<Volume>>;
+}

@@ -1,0 +1,273 @@
+//! The types of pool: what each can do and how, as blocking code on one trait.
+//!
+//! Called by `engine` on worker threads; uses `image`, `host` and `model`.
+
+mod context;
+mod undo;
+
+use crate::model::{
+    Error, ErrorKind, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef, VolumeName,
+};
+pub use context::{Journal, KnownVolumes, OpContext, Progress, Records};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+pub use undo::Undo;
+
+/// Something that a type of pool can do; the words are the bus's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Operation {
+    Build,
+    Start,
+    Stop,
+    Delete,
+    Refresh,
+    FindSources,
+    CreateVolume,
+    CloneVolume,
+    DeleteVolume,
+    ResizeVolume,
+    WipeVolume,
+    OpenVolume,
+}
+
+impl Operation {
+    /// All operations.
+    pub const ALL: [Operation; 12] = [
+        Self::Build,
+        Self::Start,
+        Self::Stop,
+        Self::Delete,
+        Self::Refresh,
+        Self::FindSources,
+        Self::CreateVolume,
+        Self::CloneVolume,
+        Self::DeleteVolume,
+        Self::ResizeVolume,
+        Self::WipeVolume,
+        Self::OpenVolume,
+    ];
+
+    /// The word on the bus.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Delete => "delete",
+            Self::Refresh => "refresh",
+            Self::FindSources => "find-sources",
+            Self::CreateVolume => "create-volume",
+            Self::CloneVolume => "clone-volume",
+            Self::DeleteVolume => "delete-volume",
+            Self::ResizeVolume => "resize-volume",
+            Self::WipeVolume => "wipe-volume",
+            Self::OpenVolume => "open-volume",
+        }
+    }
+}
+
+/// What a backend says of itself.
+#[derive(Debug)]
+pub struct BackendInfo {
+    /// The type it serves.
+    pub pool_type: PoolType,
+    /// Whether there is code for it; a type without can be defined, shown and undefined only.
+    pub implemented: bool,
+    /// Programs without which it cannot work.
+    pub tools: &'static [&'static str],
+    /// What it can do.
+    pub operations: &'static [Operation],
+    /// What keeps its volumes up to date.
+    pub watch: Watch,
+}
+
+/// What keeps a pool's volumes up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// inotify on the target directory.
+    Directory,
+    /// Nothing: a timer.
+    Timer,
+}
+
+/// What a start found or made; kept in `/run` while the pool is active.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activation {
+    /// Whether the storage was in place already, so that a stop leaves it.
+    pub adopted: bool,
+    /// Identity of the mount that the target is on (statx STX_MNT_ID), for types with a target
+    /// directory; operations on another one are `Inaccessible`.
+    pub mount_id: Option<u64>,
+    /// Device and inode of the target directory.
+    pub directory: Option<(u64, u64)>,
+}
+
+/// An active pool, as operations on its content take it.
+#[derive(Debug, Clone)]
+pub struct ActivePool {
+    /// Its definition.
+    pub def: Arc<PoolDef>,
+    /// What its start found.
+    pub activation: Activation,
+}
+
+/// What a refresh found.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Room.
+    pub usage: Usage,
+    /// Volumes, in any order.
+    pub volumes: Vec<Volume>,
+    /// Entries that are no volumes because they could not be read or named.
+    pub skipped: u32,
+}
+
+/// How a build treats what is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BuildMode {
+    /// Refuses what may hold data.
+    #[default]
+    KeepData,
+    /// Overwrites it.
+    Overwrite,
+}
+
+/// Options of a stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StopOptions {
+    /// Although it is in use or dead.
+    pub force: bool,
+    /// Release also what was adopted.
+    pub release: bool,
+}
+
+/// How much of a new volume is allocated at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Preallocation {
+    /// As the definition's allocation says.
+    #[default]
+    None,
+    /// Only the image's own tables.
+    Metadata,
+    /// All of it, unwritten.
+    Falloc,
+    /// All of it, written.
+    Full,
+}
+
+/// Options of a resize.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResizeOptions {
+    /// Smaller is meant.
+    pub shrink: bool,
+    /// Allocate what is added.
+    pub allocate: bool,
+    /// Although it is in use.
+    pub force: bool,
+}
+
+/// A type of pool. Every method but `info` may block; unsupported ones answer `NotSupported`.
+pub trait Backend: Send + Sync {
+    /// What it says of itself.
+    fn info(&self) -> &'static BackendInfo;
+
+    /// Refuses a definition that this type could never start or that would harm the host
+    /// (system directories, bad options). No I/O; called when defining and before each use.
+    fn check_definition(&self, _pool: &PoolDef) -> Result<()> {
+        Ok(())
+    }
+
+    /// What pools could be made from.
+    fn find_sources(&self, _spec: &Source, _ctx: &OpContext) -> Result<Vec<Source>> {
+        Err(unsupported(self.info(), Operation::FindSources))
+    }
+
+    /// Makes the storage.
+    fn build(&self, _pool: &PoolDef, _mode: BuildMode, _ctx: &OpContext) -> Result<()> {
+        Err(unsupported(self.info(), Operation::Build))
+    }
+
+    /// Makes the storage usable, or adopts it when it is; `NotBuilt` when there is none.
+    fn start(&self, _pool: &PoolDef, _ctx: &OpContext) -> Result<Activation> {
+        Err(unsupported(self.info(), Operation::Start))
+    }
+
+    /// Undoes a start.
+    fn stop(&self, _pool: &ActivePool, _options: StopOptions, _ctx: &OpContext) -> Result<()> {
+        Err(unsupported(self.info(), Operation::Stop))
+    }
+
+    /// Destroys the storage of a pool that is not active; `with_volumes`: also what is in it.
+    fn delete(&self, _pool: &PoolDef, _with_volumes: bool, _ctx: &OpContext) -> Result<()> {
+        Err(unsupported(self.info(), Operation::Delete))
+    }
+
+    /// Reads usage and all volumes.
+    fn refresh(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<Listing> {
+        Err(unsupported(self.info(), Operation::Refresh))
+    }
+
+    /// Reads room alone.
+    fn usage(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<Usage> {
+        Err(unsupported(self.info(), Operation::Refresh))
+    }
+
+    /// Reads one volume; `None` when it is not there or is no volume.
+    fn refresh_volume(
+        &self,
+        _pool: &ActivePool,
+        _name: &VolumeName,
+        _ctx: &OpContext,
+    ) -> Result<Option<Volume>> {
+        Err(unsupported(self.info(), Operation::Refresh))
+    }
+
+    /// Creates a volume, whole or not at all, and reads it.
+    fn create_volume(
+        &self,
+        _pool: &ActivePool,
+        _def: &VolumeDef,
+        _preallocation: Preallocation,
+        _ctx: &OpContext,
+    ) -> Result<Volume> {
+        Err(unsupported(self.info(), Operation::CreateVolume))
+    }
+
+    /// Deletes a volume; refuses one in use unless `force`.
+    fn delete_volume(
+        &self,
+        _pool: &ActivePool,
+        _volume: &Volume,
+        _force: bool,
+        _ctx: &OpContext,
+    ) -> Result<()> {
+        Err(unsupported(self.info(), Operation::DeleteVolume))
+    }
+
+    /// Changes a volume's capacity to `capacity` bytes and reads it.
+    fn resize_volume(
+        &self,
+        _pool: &ActivePool,
+        _volume: &Volume,
+        _capacity: u64,
+        _options: ResizeOptions,
+        _ctx: &OpContext,
+    ) -> Result<Volume> {
+        Err(unsupported(self.info(), Operation::ResizeVolume))
+    }
+
+    /// Removes what a daemon that died left half-made in an active pool.
+    fn sweep(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The error of an operation that a type cannot do.
+pub fn unsupported(info: &BackendInfo, operation: Operation) -> Error {
+    let why = if info.implemented { "do not support" } else { "are not implemented yet: no" };
+    Error::new(
+        ErrorKind::NotSupported,
+        format!("{} pools {why} {}", info.pool_type, operation.as_str()),
+    )
+}

@@ -1,0 +1,1 @@
+//! Typed proxies of poold's D-Bus interfaces, for poolctl, tests and other programs.

@@ -1,0 +1,56 @@
+//! How long an operation may take, and how it is told to end.
+
+use crate::model::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Tells an operation to end; clones share the state.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks for the end.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The deadline and the cancel token of an operation.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// When it must have ended, if ever.
+    pub deadline: Option<Instant>,
+    /// Asks for its end.
+    pub cancel: CancelToken,
+}
+
+impl Limits {
+    /// Limits that end at `after` from now.
+    pub fn within(after: Duration) -> Self {
+        Self { deadline: Instant::now().checked_add(after), cancel: CancelToken::default() }
+    }
+
+    /// Fails when the operation should end: to be called between steps and in loops.
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => {
+                Err(Error::new(ErrorKind::TimedOut, "the deadline passed"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Time left, if there is a deadline.
+    pub fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}

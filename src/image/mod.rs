@@ -1,0 +1,2 @@
+//! Image formats: probe, create, resize, and qemu's image locks. Parsers are pure functions over
+//! bytes.

@@ -1,0 +1,32 @@
+//! What a pool, volume, source, target and secret *are*: plain types and their validation, no I/O.
+//!
+//! Every other layer may use this one; it uses none of them.
+
+mod declaration;
+mod error;
+mod format;
+mod name;
+mod pool;
+mod pool_type;
+mod secret;
+mod size;
+mod source;
+mod volume;
+
+pub use declaration::{Declaration, FileIdentity};
+pub use error::{Error, ErrorKind, Result};
+pub use format::{FormatSource, VolumeFormat};
+pub use name::{PoolName, VolumeName};
+pub use pool::{Features, Permissions, PoolDef, RefreshAllocation, Target};
+pub use pool_type::{PoolType, PoolTypeInfo};
+pub use secret::{SecretDef, SecretUsage};
+pub use size::{format_size, parse_scaled};
+pub use source::{
+    Adapter, Auth, FcHost, FcParent, FreeExtent, HostAddress, PciAddress, ScsiHost, SecretRef,
+    Source, SourceDevice,
+};
+pub use uuid::Uuid;
+pub use volume::{
+    BackingStore, Encryption, Extent, ImageAttributes, Timestamps, Usage, Volume, VolumeDef,
+    VolumeFeatures, VolumeKind,
+};

@@ -1,0 +1,72 @@
+//! What a pool is: its definition.
+
+use super::{PoolName, PoolType, Source, Uuid};
+use serde::{Deserialize, Serialize};
+
+/// A pool's definition; equal definitions describe the same pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolDef {
+    /// Type.
+    pub pool_type: PoolType,
+    /// Name, unique on the host.
+    pub name: PoolName,
+    /// Identity, unique in the world.
+    pub uuid: Uuid,
+    /// Features.
+    pub features: Features,
+    /// Where the storage comes from.
+    pub source: Source,
+    /// Where it appears on this host; absent for types that appear nowhere.
+    pub target: Option<Target>,
+    /// How a refresh determines the allocation of volumes (RBD).
+    pub refresh_allocation: Option<RefreshAllocation>,
+    /// Additional mount options (`fs:mount_opts`).
+    pub mount_options: Vec<String>,
+    /// Additional configuration of the RBD client (`rbd:config_opts`), name and value.
+    pub config_options: Vec<(String, String)>,
+}
+
+impl PoolDef {
+    /// The path of the target directory, if this pool has one.
+    pub fn target_path(&self) -> Option<&str> {
+        self.target.as_ref().map(|target| target.path.as_str())
+    }
+}
+
+/// `<features>`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Whether btrfs copies on write below the target; absent means: switched off where possible.
+    pub cow: Option<bool>,
+}
+
+/// `<target>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Absolute, cleaned path.
+    pub path: String,
+    /// Owner and mode of the directory, when said.
+    pub permissions: Option<Permissions>,
+}
+
+/// Owner, mode and label of a file or directory; absent parts are left as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permissions {
+    /// Mode bits, at most 0o7777.
+    pub mode: Option<u32>,
+    /// Owner's uid.
+    pub owner: Option<u32>,
+    /// Group's gid.
+    pub group: Option<u32>,
+    /// SELinux label.
+    pub label: Option<String>,
+}
+
+/// `<refresh><volume allocation=.../></refresh>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshAllocation {
+    /// Ask the storage what is in use.
+    Default,
+    /// Take the capacity.
+    Capacity,
+}
