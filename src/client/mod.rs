@@ -1,1 +1,20 @@
 //! Typed proxies of poold's D-Bus interfaces, for poolctl, tests and other programs.
+//!
+//! [`connect`] finds the service; a proxy is made with its `new` ([`PoolProxy::new`] and so on) and
+//! answers with [`model::Result`](crate::model::Result), so that a caller matches on kinds of errors.
+//! Properties are read from the service each time, never from a cache that may lag behind a reply; ask
+//! with [`properties`] or [`objects`] for all at once.
+
+mod connection;
+mod error;
+mod objects;
+mod proxies;
+
+pub use connection::{SOCKET, connect, connect_peer};
+pub use objects::{Objects, Properties, objects, properties};
+pub use proxies::{
+    JobProxy, ManagerProxy, Options, PoolProxy, Record, SecretProxy, VolumeProxy, VolumeRecord,
+};
+
+#[cfg(test)]
+mod tests;
