@@ -44,6 +44,10 @@ formats! {
     Vpc = "vpc",
     /// VirtualBox.
     Vdi = "vdi",
+    /// Directory shown as a FAT disk.
+    Fat = "fat",
+    /// Virtual PC by its other name.
+    Vhd = "vhd",
     /// Parallels and Virtuozzo.
     Ploop = "ploop",
     /// User-mode Linux copy-on-write.

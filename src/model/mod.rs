@@ -3,6 +3,7 @@
 //! Every other layer may use this one; it uses none of them.
 
 mod declaration;
+mod draft;
 mod error;
 mod format;
 mod name;
@@ -11,20 +12,23 @@ mod pool_type;
 mod secret;
 mod size;
 mod source;
+mod text;
 mod volume;
 
 pub use declaration::{Declaration, FileIdentity};
+pub use draft::{Flaw, PoolDraft};
 pub use error::{Error, ErrorKind, Result};
 pub use format::{FormatSource, VolumeFormat};
 pub use name::{PoolName, VolumeName};
 pub use pool::{Features, Permissions, PoolDef, RefreshAllocation, Target};
-pub use pool_type::{PoolType, PoolTypeInfo};
+pub use pool_type::{Need, PoolType, PoolTypeInfo};
 pub use secret::{SecretDef, SecretUsage};
 pub use size::{format_size, parse_scaled};
 pub use source::{
-    Adapter, Auth, FcHost, FcParent, FreeExtent, HostAddress, PciAddress, ScsiHost, SecretRef,
-    Source, SourceDevice,
+    Adapter, Auth, AuthKind, FcHost, FcParent, FreeExtent, HostAddress, PciAddress, ScsiHost,
+    SecretRef, Source, SourceDevice,
 };
+pub use text::{clean_path, unprintable};
 pub use uuid::Uuid;
 pub use volume::{
     BackingStore, Encryption, Extent, ImageAttributes, Timestamps, Usage, Volume, VolumeDef,

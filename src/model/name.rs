@@ -1,5 +1,6 @@
 //! Names of pools and volumes, valid by construction.
 
+use super::text::unprintable;
 use super::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
@@ -19,7 +20,7 @@ fn flaw(name: &str) -> Option<&'static str> {
         Some("is a directory of its own")
     } else if name.contains('/') {
         Some("contains '/'")
-    } else if name.chars().any(char::is_control) {
+    } else if name.chars().any(unprintable) {
         Some("contains a control character")
     } else {
         None

@@ -143,6 +143,55 @@ pub enum Auth {
     },
 }
 
+/// Kind of credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthKind {
+    /// iSCSI CHAP.
+    Chap,
+    /// Ceph (cephx).
+    Ceph,
+}
+
+impl AuthKind {
+    /// libvirt's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chap => "chap",
+            Self::Ceph => "ceph",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Chap, Self::Ceph].into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Credentials of this kind.
+    pub fn auth(self, username: String, secret: SecretRef) -> Auth {
+        match self {
+            Self::Chap => Auth::Chap { username, secret },
+            Self::Ceph => Auth::Ceph { username, secret },
+        }
+    }
+}
+
+impl Auth {
+    /// Which kind of credentials these are.
+    pub fn kind(&self) -> AuthKind {
+        match self {
+            Self::Chap { .. } => AuthKind::Chap,
+            Self::Ceph { .. } => AuthKind::Ceph,
+        }
+    }
+
+    /// User name, and where the password or key is.
+    pub fn parts(&self) -> (&str, &SecretRef) {
+        match self {
+            Self::Chap { username, secret } | Self::Ceph { username, secret } => (username, secret),
+        }
+    }
+}
+
 /// Which secret is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretRef {

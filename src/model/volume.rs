@@ -1,6 +1,6 @@
 //! What a volume is: as asked for (`VolumeDef`) and as found (`Volume`).
 
-use super::{FormatSource, Permissions, SecretRef, VolumeFormat, VolumeName};
+use super::{FormatSource, Permissions, PoolType, SecretRef, VolumeFormat, VolumeName};
 use serde::{Deserialize, Serialize};
 
 /// What kind of thing a volume is.
@@ -24,6 +24,11 @@ impl VolumeKind {
     /// All kinds.
     pub const ALL: [VolumeKind; 6] =
         [Self::File, Self::Block, Self::Dir, Self::Network, Self::NetDir, Self::Ploop];
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 
     /// libvirt's word for it.
     pub fn as_str(self) -> &'static str {
@@ -75,6 +80,31 @@ pub struct VolumeDef {
     pub encryption: Option<Encryption>,
     /// The image this one is a difference to.
     pub backing: Option<BackingStore>,
+}
+
+impl VolumeDef {
+    /// A volume of that name as a pool of that type makes it when nothing else is said.
+    pub fn new(name: VolumeName, pool_type: PoolType) -> Self {
+        Self {
+            name,
+            key: None,
+            kind: pool_type.info().volume_kind,
+            capacity: None,
+            allocation: None,
+            physical: None,
+            extents: Vec::new(),
+            path: None,
+            format: None,
+            permissions: None,
+            timestamps: None,
+            compat: None,
+            nocow: false,
+            cluster_size: None,
+            features: None,
+            encryption: None,
+            backing: None,
+        }
+    }
 }
 
 /// Optional features of an image.

@@ -1,0 +1,391 @@
+//! A pool's definition in the making: what somebody said, before defaults and checks.
+//!
+//! Filled by `xml` from a document and by `bus` from settings; `complete` makes both mean the same.
+
+use super::{
+    Adapter, Error, ErrorKind, FcParent, Features, Need, Permissions, PoolDef, PoolName, PoolType,
+    PoolTypeInfo, RefreshAllocation, Result, ScsiHost, SecretRef, Source, Target, Uuid, clean_path,
+    unprintable,
+};
+
+/// Longest value, in bytes (PATH_MAX).
+const MAX_VALUE: usize = 4096;
+
+/// Most mount or configuration options.
+const MAX_OPTIONS: usize = 256;
+
+/// What somebody said of a pool; everything may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolDraft {
+    /// Type.
+    pub pool_type: Option<PoolType>,
+    /// Name; that of the source where the type has one.
+    pub name: Option<String>,
+    /// Identity; a new one when absent.
+    pub uuid: Option<Uuid>,
+    /// Features.
+    pub features: Features,
+    /// Where the storage comes from.
+    pub source: Source,
+    /// Where it appears on this host.
+    pub target_path: Option<String>,
+    /// Owner, mode and label of the target.
+    pub permissions: Permissions,
+    /// How a refresh determines the allocation of volumes.
+    pub refresh_allocation: Option<RefreshAllocation>,
+    /// Additional mount options.
+    pub mount_options: Vec<String>,
+    /// Additional configuration, name and value.
+    pub config_options: Vec<(String, String)>,
+}
+
+/// What is wrong with a draft, and with which element of its document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Path of the element below `<pool>`, such as `source/host`; empty for the pool itself.
+    pub element: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Flaw {
+    fn new(element: &'static str, message: impl Into<String>) -> Self {
+        Self { element, message: message.into() }
+    }
+}
+
+impl From<Flaw> for Error {
+    fn from(flaw: Flaw) -> Self {
+        let separator = if flaw.element.is_empty() { "" } else { ": " };
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!("pool definition: {}{separator}{}", flaw.element, flaw.message),
+        )
+    }
+}
+
+impl PoolDraft {
+    /// The definition this draft means: libvirt's defaults filled in, everything checked.
+    /// `InvalidArgument` names the element that is missing, out of place or wrong.
+    pub fn complete(self) -> Result<PoolDef> {
+        Ok(self.check()?)
+    }
+
+    /// As `complete`, for callers that can say where in a document the element is.
+    pub fn check(mut self) -> Result<PoolDef, Flaw> {
+        let pool_type = self.pool_type.ok_or_else(|| Flaw::new("", "the type is missing"))?;
+        let info = pool_type.info();
+        self.check_texts()?;
+        self.check_presence(info)?;
+
+        let name = self.name.take().or_else(|| self.source.name.clone());
+        let name = name.ok_or_else(|| Flaw::new("name", "a pool needs a name"))?;
+        let name = PoolName::new(&name).map_err(|error| Flaw::new("name", error.message()))?;
+        self.complete_source(info, &name)?;
+        let target = self.complete_target(info)?;
+        self.check_options()?;
+
+        Ok(PoolDef {
+            pool_type,
+            name,
+            uuid: self.uuid.unwrap_or_else(Uuid::new_v4),
+            features: self.features,
+            source: self.source,
+            target,
+            refresh_allocation: self.refresh_allocation,
+            mount_options: self.mount_options,
+            config_options: self.config_options,
+        })
+    }
+
+    /// Refuses what this type must have and has not, or has and must not.
+    fn check_presence(&self, info: &PoolTypeInfo) -> Result<(), Flaw> {
+        let source = &self.source;
+        let may = |yes: bool| if yes { Need::May } else { Need::Never };
+        let permissions = self.permissions != Permissions::default();
+        let parts = [
+            ("source/dir", info.dir, source.dir.is_some()),
+            ("source/name", info.source_name, source.name.is_some()),
+            ("source/adapter", info.adapter, source.adapter.is_some()),
+            ("source/initiator", info.initiator, source.initiator_iqn.is_some()),
+            ("source/auth", may(info.auth.is_some()), source.auth.is_some()),
+            ("source/format", may(!info.source_formats.is_empty()), source.format.is_some()),
+            ("source/protocol", may(info.pool_type == PoolType::NetFs), {
+                source.protocol_version.is_some()
+            }),
+            ("source/vendor", info.vendor, source.vendor.is_some()),
+            ("source/product", info.vendor, source.product.is_some()),
+            ("target/path", info.target, self.target_path.is_some()),
+            ("target/permissions", may(info.target != Need::Never), permissions),
+            ("features/cow", info.cow, self.features.cow.is_some()),
+            ("refresh", info.refresh_allocation, self.refresh_allocation.is_some()),
+            ("mount_opts", info.mount_options, !self.mount_options.is_empty()),
+            ("config_opts", info.config_options, !self.config_options.is_empty()),
+        ];
+        let lists = [
+            ("source/host", info.hosts, source.hosts.len()),
+            ("source/device", info.devices, source.devices.len()),
+        ];
+        let misplaced = parts.iter().find(|(_, need, present)| *need == Need::Never && *present);
+        if let Some((element, ..)) = misplaced {
+            return Err(out_of_place(element, info));
+        }
+        if let Some((element, ..)) = lists.iter().find(|(_, (_, most), n)| *most == 0 && *n > 0) {
+            return Err(out_of_place(element, info));
+        }
+        if let Some((element, (_, most), _)) = lists.iter().find(|(_, (_, most), n)| n > most) {
+            return Err(Flaw::new(element, format!("{} pools have at most {most}", info.name)));
+        }
+        if let Some((element, ..)) = lists.iter().find(|(_, (least, _), n)| n < least) {
+            return Err(missing(element, info));
+        }
+        let absent = parts.iter().find(|(_, need, present)| *need == Need::Must && !*present);
+        match absent {
+            Some((element, ..)) => Err(missing(element, info)),
+            None => Ok(()),
+        }
+    }
+
+    fn complete_source(&mut self, info: &PoolTypeInfo, pool: &PoolName) -> Result<(), Flaw> {
+        let source = &mut self.source;
+        if info.source_name == Need::Filled && source.name.is_none() {
+            source.name = Some(pool.to_string());
+        }
+        if let Some(name) = &source.name {
+            check_source_name(name, info.pool_type)?;
+        }
+        source.format = match source.format.take() {
+            None => info.default_source_format.map(str::to_owned),
+            Some(word) if word == "unknown" => info.default_source_format.map(str::to_owned),
+            Some(word) if info.source_formats.contains(&word.as_str()) => Some(word),
+            Some(word) => {
+                let known = info.source_formats.join(" ");
+                return Err(Flaw::new(
+                    "source/format",
+                    format!("{word:?} is no format of {} pools; those are: {known}", info.name),
+                ));
+            }
+        };
+        complete_dir(source, info)?;
+        for host in &mut source.hosts {
+            check_host(&host.name)?;
+            host.port = host.port.filter(|port| *port != 0);
+        }
+        for device in &mut source.devices {
+            // What a disk's free extents are is found out, not defined.
+            device.free_extents.clear();
+            refuse_dash("source/device", &device.path)?;
+            if device.path.starts_with('/') {
+                device.path = clean_path(&device.path);
+            } else if info.local_devices && info.pool_type != PoolType::Zfs {
+                let message = format!("{:?} is not an absolute path", device.path);
+                return Err(Flaw::new("source/device", message));
+            }
+        }
+        if let Some(adapter) = &source.adapter {
+            check_adapter(adapter)?;
+        }
+        match (&source.auth, info.auth) {
+            (Some(auth), Some(kind)) if auth.kind() != kind => Err(Flaw::new(
+                "source/auth",
+                format!("{} pools have type {:?} there", info.name, kind.as_str()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn complete_target(&mut self, info: &PoolTypeInfo) -> Result<Option<Target>, Flaw> {
+        let path = match (info.target, &self.source.name, self.target_path.take()) {
+            (Need::Filled, Some(name), _) => format!("{}/{name}", info.target_parent),
+            (_, _, Some(path)) => clean_path(&path),
+            _ => return Ok(None),
+        };
+        if !path.starts_with('/') {
+            return Err(Flaw::new("target/path", format!("{path:?} is not an absolute path")));
+        }
+        if path.split('/').any(|part| part == "..") {
+            return Err(Flaw::new("target/path", format!("{path:?} must not contain '..'")));
+        }
+        let permissions = std::mem::take(&mut self.permissions);
+        if permissions.mode.is_some_and(|mode| mode > 0o7777) {
+            return Err(Flaw::new("target/permissions", "the mode is more than 07777"));
+        }
+        let given = permissions != Permissions::default();
+        Ok(Some(Target { path, permissions: given.then_some(permissions) }))
+    }
+
+    fn check_options(&self) -> Result<(), Flaw> {
+        if let Some(version) = &self.source.protocol_version {
+            let format = self.source.format.as_deref();
+            if !matches!(format, Some("nfs" | "auto")) {
+                return Err(Flaw::new("source/protocol", "only format nfs has versions"));
+            }
+            if version.contains(',') {
+                return Err(Flaw::new("source/protocol", "the version must not contain ','"));
+            }
+        }
+        for (element, count) in
+            [("mount_opts", self.mount_options.len()), ("config_opts", self.config_options.len())]
+        {
+            if count > MAX_OPTIONS {
+                return Err(Flaw::new(element, format!("more than {MAX_OPTIONS} options")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses empty and overlong values and control characters, wherever they are.
+    fn check_texts(&self) -> Result<(), Flaw> {
+        for (element, text) in self.texts() {
+            let message = if text.is_empty() {
+                "is empty".to_owned()
+            } else if text.len() > MAX_VALUE {
+                format!("is longer than {MAX_VALUE} bytes")
+            } else if text.chars().any(unprintable) {
+                "contains a control character".to_owned()
+            } else {
+                continue;
+            };
+            return Err(Flaw::new(element, message));
+        }
+        Ok(())
+    }
+
+    /// Every text there is, with its element.
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        let source = &self.source;
+        let mut texts: Vec<(&'static str, &str)> = [
+            ("name", &self.name),
+            ("source/dir", &source.dir),
+            ("source/name", &source.name),
+            ("source/initiator", &source.initiator_iqn),
+            ("source/format", &source.format),
+            ("source/protocol", &source.protocol_version),
+            ("source/vendor", &source.vendor),
+            ("source/product", &source.product),
+            ("target/path", &self.target_path),
+            ("target/permissions", &self.permissions.label),
+        ]
+        .into_iter()
+        .filter_map(|(element, text)| Some((element, text.as_deref()?)))
+        .collect();
+        texts.extend(source.hosts.iter().map(|host| ("source/host", host.name.as_str())));
+        texts.extend(source.devices.iter().map(|device| ("source/device", device.path.as_str())));
+        texts.extend(self.mount_options.iter().map(|option| ("mount_opts", option.as_str())));
+        for (name, value) in &self.config_options {
+            texts.extend([("config_opts", name.as_str()), ("config_opts", value.as_str())]);
+        }
+        if let Some(auth) = &source.auth {
+            let (username, secret) = auth.parts();
+            texts.push(("source/auth", username));
+            if let SecretRef::Usage(usage) = secret {
+                texts.push(("source/auth", usage));
+            }
+        }
+        let adapter: &[&String] = match &source.adapter {
+            Some(Adapter::ScsiHost(ScsiHost::Name(name))) => &[name],
+            Some(Adapter::FcHost(host)) => match &host.parent {
+                None => &[&host.wwnn, &host.wwpn],
+                Some(FcParent::Name(name)) => &[&host.wwnn, &host.wwpn, name],
+                Some(FcParent::Wwn { wwnn, wwpn }) => &[&host.wwnn, &host.wwpn, wwnn, wwpn],
+                Some(FcParent::Fabric(wwn)) => &[&host.wwnn, &host.wwpn, wwn],
+            },
+            _ => &[],
+        };
+        texts.extend(adapter.iter().map(|text| ("source/adapter", text.as_str())));
+        texts
+    }
+}
+
+fn missing(element: &'static str, info: &PoolTypeInfo) -> Flaw {
+    Flaw::new(element, format!("is missing; {} pools need it", info.name))
+}
+
+fn out_of_place(element: &'static str, info: &PoolTypeInfo) -> Flaw {
+    Flaw::new(element, format!("is out of place; {} pools have none", info.name))
+}
+
+/// What begins with `-` would be an option of the program that it is given to.
+fn refuse_dash(element: &'static str, value: &str) -> Result<(), Flaw> {
+    if value.starts_with('-') {
+        return Err(Flaw::new(element, format!("{value:?} begins with '-'")));
+    }
+    Ok(())
+}
+
+/// A source's name becomes part of paths and arguments: one component, or several for ZFS.
+fn check_source_name(name: &str, pool_type: PoolType) -> Result<(), Flaw> {
+    refuse_dash("source/name", name)?;
+    if name.contains('/') && pool_type != PoolType::Zfs {
+        return Err(Flaw::new("source/name", format!("{name:?} contains '/'")));
+    }
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Flaw::new("source/name", format!("{name:?} has an empty or dotted part")));
+    }
+    Ok(())
+}
+
+fn check_host(name: &str) -> Result<(), Flaw> {
+    refuse_dash("source/host", name)?;
+    let allowed = |c: char| c.is_alphanumeric() || ".-_:[]%".contains(c);
+    if !name.chars().all(allowed) {
+        return Err(Flaw::new("source/host", format!("{name:?} is no host name or address")));
+    }
+    Ok(())
+}
+
+/// The directory of the source, cleaned; absolute except where a share's name stands there.
+fn complete_dir(source: &mut Source, info: &PoolTypeInfo) -> Result<(), Flaw> {
+    let is_share = matches!(source.format.as_deref(), Some("cifs" | "glusterfs"));
+    source.dir = match source.dir.take() {
+        Some(dir) if info.dir == Need::Filled => Some(clean_path(&format!("/{dir}"))),
+        None if info.dir == Need::Filled => Some("/".to_owned()),
+        Some(dir) => Some(clean_path(&dir)),
+        None => None,
+    };
+    match &source.dir {
+        Some(dir) if !dir.starts_with('/') && !is_share => {
+            Err(Flaw::new("source/dir", format!("{dir:?} is not an absolute path")))
+        }
+        Some(dir) => refuse_dash("source/dir", dir),
+        None => Ok(()),
+    }
+}
+
+fn check_adapter(adapter: &Adapter) -> Result<(), Flaw> {
+    let flaw = |message: String| Err(Flaw::new("source/adapter", message));
+    match adapter {
+        Adapter::ScsiHost(ScsiHost::Name(name)) if name.contains('/') => {
+            flaw(format!("{name:?} contains '/'"))
+        }
+        Adapter::ScsiHost(ScsiHost::Parent { address, .. })
+            if address.bus > 0xff || address.slot > 0x1f || address.function > 7 =>
+        {
+            flaw("the PCI address is out of range".to_owned())
+        }
+        Adapter::ScsiHost(_) => Ok(()),
+        Adapter::FcHost(host) => {
+            let mut names = vec![&host.wwnn, &host.wwpn];
+            match &host.parent {
+                Some(FcParent::Wwn { wwnn, wwpn }) => names.extend([wwnn, wwpn]),
+                Some(FcParent::Fabric(wwn)) => names.push(wwn),
+                Some(FcParent::Name(name)) if name.contains('/') => {
+                    return flaw(format!("{name:?} contains '/'"));
+                }
+                Some(FcParent::Name(_)) | None => {}
+            }
+            match names.into_iter().find(|name| !is_wwn(name)) {
+                Some(name) => flaw(format!("{name:?} is no world wide name (16 hex digits)")),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+fn is_wwn(name: &str) -> bool {
+    let digits = name.strip_prefix("0x").unwrap_or(name);
+    digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests;
