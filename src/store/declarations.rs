@@ -1,0 +1,333 @@
+//! What the creators of volumes declared: a log for each pool, appended to at every change and
+//! rewritten when most of it is out of date.
+//!
+//! In memory is only where in the file each volume's declaration is, so that 100,000 of them take
+//! a few megabytes and a start does not read what nobody asks for.
+
+use super::runtime::to_json;
+use super::{Problem, Store, atomic, lock};
+use crate::model::{Declaration, Error, Result, Uuid, VolumeName};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// How a log's file ends.
+const SUFFIX: &str = ".jsonl";
+/// A log with less than this many bytes out of date is not worth rewriting.
+const WORTH_REWRITING: u64 = 64 << 10;
+
+/// The declarations of all pools.
+#[derive(Debug)]
+pub(super) struct Declarations {
+    dir: PathBuf,
+    logs: Mutex<HashMap<Uuid, Arc<Mutex<Log>>>>,
+}
+
+/// The log of one pool.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not read yet, or something failed that makes it worth reading again.
+    Unread,
+    /// Cannot be read, and why; not tried again until somebody writes.
+    Unreadable(Problem),
+    /// There is no file.
+    Absent,
+    /// Read.
+    Open(OpenLog),
+}
+
+#[derive(Debug)]
+struct OpenLog {
+    file: Arc<File>,
+    index: HashMap<VolumeName, Place>,
+    /// Where the next line goes: behind the last whole one.
+    end: u64,
+    /// Bytes of lines that say what is so.
+    live: u64,
+    /// How much must be out of date before it is rewritten.
+    rewrite_at: u64,
+    /// Lines that make no sense.
+    damaged: Option<Problem>,
+}
+
+/// Where a line is in the file, its end of line not counted.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: u64,
+    length: u32,
+}
+
+/// A line: declares, or forgets when there is no declaration.
+#[derive(Serialize, Deserialize)]
+#[serde(bound(deserialize = "D: Deserialize<'de>"))]
+struct Line<D> {
+    name: VolumeName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    declaration: Option<D>,
+}
+
+impl Store {
+    /// What was declared of a volume.
+    pub fn declared(&self, pool: Uuid, volume: &VolumeName) -> Option<Declaration> {
+        let log = self.declarations.log(pool);
+        let mut log = lock(&log);
+        log.read_if_needed();
+        let State::Open(open) = &log.state else { return None };
+        match open.get(volume) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!("{}: volume {volume}: {error}", log.path.display());
+                None
+            }
+        }
+    }
+
+    /// Declares; durable when it returns.
+    pub fn declare(&self, pool: Uuid, volume: &VolumeName, what: &Declaration) -> Result<()> {
+        self.append(pool, &Line { name: volume.clone(), declaration: Some(what) })
+    }
+
+    /// Forgets what was declared of a volume.
+    pub fn forget(&self, pool: Uuid, volume: &VolumeName) -> Result<()> {
+        let log = self.declarations.log(pool);
+        let known = {
+            let mut log = lock(&log);
+            log.read_if_needed();
+            match &log.state {
+                State::Open(open) => open.index.contains_key(volume),
+                State::Absent => false,
+                State::Unread | State::Unreadable(_) => true,
+            }
+        };
+        if !known {
+            return Ok(());
+        }
+        self.append(pool, &Line::<&Declaration> { name: volume.clone(), declaration: None })
+    }
+
+    /// Forgets all of a pool's declarations.
+    pub fn forget_pool(&self, pool: Uuid) -> Result<()> {
+        let log = self.declarations.log(pool);
+        let mut log = lock(&log);
+        atomic::remove(&self.declarations.dir, &file_name(pool))?;
+        log.state = State::Absent;
+        Ok(())
+    }
+
+    /// Logs met so far that cannot be read in full: volumes may be taken for undeclared.
+    pub fn declaration_problems(&self) -> Vec<Problem> {
+        let logs: Vec<_> = lock(&self.declarations.logs).values().cloned().collect();
+        logs.iter().filter_map(|log| lock(log).problem().cloned()).collect()
+    }
+
+    fn append(&self, pool: Uuid, line: &Line<&Declaration>) -> Result<()> {
+        let log = self.declarations.log(pool);
+        let failed = |log: &mut Log, error: &io::Error| {
+            // What the file holds now is read before it is used again.
+            log.state = State::Unread;
+            Error::io(format_args!("cannot write {}", log.path.display()), error)
+        };
+        let mut bytes = to_json(line)?;
+        bytes.push(b'\n');
+        let file = self.layout.writing(|| {
+            let mut log = lock(&log);
+            log.append(line, &bytes).map_err(|error| failed(&mut log, &error))
+        })?;
+        // Not under the lock: readers go on, and writers share the disk's work. When the log is
+        // rewritten meanwhile, this line is in the new file, synced.
+        file.sync_data().map_err(|error| failed(&mut lock(&log), &error))
+    }
+}
+
+impl Declarations {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), logs: Mutex::default() }
+    }
+
+    fn log(&self, pool: Uuid) -> Arc<Mutex<Log>> {
+        let mut logs = lock(&self.logs);
+        let log = logs.entry(pool).or_insert_with(|| {
+            let path = self.dir.join(file_name(pool));
+            Arc::new(Mutex::new(Log { path, state: State::Unread }))
+        });
+        log.clone()
+    }
+}
+
+fn file_name(pool: Uuid) -> String {
+    format!("{pool}{SUFFIX}")
+}
+
+impl Log {
+    fn problem(&self) -> Option<&Problem> {
+        match &self.state {
+            State::Unreadable(problem) => Some(problem),
+            State::Open(open) => open.damaged.as_ref(),
+            State::Unread | State::Absent => None,
+        }
+    }
+
+    fn read_if_needed(&mut self) {
+        if !matches!(self.state, State::Unread) {
+            return;
+        }
+        self.state = match OpenLog::read(&self.path) {
+            Ok(open) => State::Open(open),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::Absent,
+            Err(error) => State::Unreadable(Problem::new(self.path.clone(), error.to_string())),
+        };
+        if let Some(problem) = self.problem() {
+            tracing::error!("{}: {}", problem.path.display(), problem.message);
+        }
+    }
+
+    /// Appends a line, not yet synced, and gives the file to sync.
+    fn append(&mut self, line: &Line<&Declaration>, bytes: &[u8]) -> io::Result<Arc<File>> {
+        self.read_if_needed();
+        if !matches!(self.state, State::Open(_)) {
+            self.state = State::Open(match self.state {
+                State::Absent => OpenLog::create(&self.path)?,
+                _ => OpenLog::read(&self.path)?,
+            });
+        }
+        let State::Open(open) = &mut self.state else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        open.append(line, bytes)?;
+        if open.end - open.live > open.rewrite_at {
+            if let Err(error) = open.rewrite(&self.path) {
+                tracing::warn!("{error}");
+                open.rewrite_at = open.rewrite_at.saturating_mul(2);
+            }
+        }
+        Ok(open.file.clone())
+    }
+}
+
+impl OpenLog {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = atomic::create(path)?;
+        atomic::sync_parent(path)?;
+        Ok(Self::empty(file))
+    }
+
+    fn empty(file: File) -> Self {
+        Self {
+            file: Arc::new(file),
+            index: HashMap::new(),
+            end: 0,
+            live: 0,
+            rewrite_at: WORTH_REWRITING,
+            damaged: None,
+        }
+    }
+
+    fn read(path: &Path) -> io::Result<Self> {
+        // What cannot be written can still be read.
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.or_else(|_| File::open(path))?;
+        let mut log = Self::empty(file);
+        let mut reader = BufReader::with_capacity(1 << 18, log.file.clone());
+        let mut bytes = Vec::new();
+        let mut damaged = 0;
+        loop {
+            bytes.clear();
+            let length = reader.read_until(b'\n', &mut bytes)?;
+            if bytes.pop() != Some(b'\n') {
+                // The end, or a line that was torn and never acknowledged.
+                break;
+            }
+            match serde_json::from_slice::<Line<IgnoredAny>>(&bytes) {
+                Ok(line) => log.index(line.name, line.declaration.is_some(), length as u64),
+                Err(_) => damaged += 1,
+            }
+            log.end += length as u64;
+        }
+        if damaged > 0 {
+            let message = format!(
+                "{damaged} lines are damaged: volumes they declared are probed instead; \
+                 declare them again and remove the lines"
+            );
+            log.damaged = Some(Problem::new(path.to_owned(), message));
+            // A rewrite would lose them.
+            log.rewrite_at = u64::MAX;
+        } else {
+            log.rewrite_at = log.live + WORTH_REWRITING;
+        }
+        Ok(log)
+    }
+
+    /// Notes the line of `length` bytes, its end counted, that begins at `end`.
+    fn index(&mut self, name: VolumeName, declares: bool, length: u64) {
+        let before = if declares {
+            // Longer lines than 4 GiB are not written.
+            let length = u32::try_from(length - 1).unwrap_or(u32::MAX);
+            self.live += u64::from(length) + 1;
+            self.index.insert(name, Place { offset: self.end, length })
+        } else {
+            self.index.remove(&name)
+        };
+        self.live -= before.map_or(0, |place| u64::from(place.length) + 1);
+    }
+
+    fn get(&self, volume: &VolumeName) -> io::Result<Option<Declaration>> {
+        let Some(place) = self.index.get(volume) else { return Ok(None) };
+        let line: Line<Declaration> = serde_json::from_slice(&self.line(*place)?)?;
+        if line.name != *volume {
+            return Err(io::Error::other("the file was changed by somebody else"));
+        }
+        Ok(line.declaration)
+    }
+
+    fn line(&self, place: Place) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; place.length as usize];
+        self.file.read_exact_at(&mut bytes, place.offset)?;
+        Ok(bytes)
+    }
+
+    fn append(&mut self, line: &Line<&Declaration>, bytes: &[u8]) -> io::Result<()> {
+        if self.file.metadata()?.len() != self.end {
+            self.file.set_len(self.end)?;
+        }
+        self.file.write_all_at(bytes, self.end)?;
+        self.index(line.name.clone(), line.declaration.is_some(), bytes.len() as u64);
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Writes what is so into a new file.
+    fn rewrite(&mut self, path: &Path) -> Result<()> {
+        let (dir, name) = (path.parent(), path.file_name().and_then(|name| name.to_str()));
+        let (Some(dir), Some(name)) = (dir, name) else { return Ok(()) };
+        let mut places: Vec<_> = self.index.iter().map(|(name, at)| (name.clone(), *at)).collect();
+        places.sort_unstable_by_key(|(_, place)| place.offset);
+        let new = atomic::replace(dir, name, |temporary| {
+            let mut new = Self::empty(atomic::create(temporary)?);
+            let mut writer = BufWriter::with_capacity(1 << 18, new.file.clone());
+            for (name, place) in places {
+                writer.write_all(&self.line(place)?)?;
+                writer.write_all(b"\n")?;
+                let length = u64::from(place.length) + 1;
+                new.index(name, true, length);
+                new.end += length;
+            }
+            writer.flush()?;
+            drop(writer);
+            new.file.sync_all()?;
+            Ok(new)
+        })?;
+        *self = Self { rewrite_at: new.live + WORTH_REWRITING, ..new };
+        Ok(())
+    }
+}
