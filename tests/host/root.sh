@@ -1,0 +1,56 @@
+#!/bin/bash
+# Builds the Debian root that the host tier boots, and the systemd-nspawn that boots it, once:
+# both are kept in the cache, under the hash of what they are made from. Prints the directory.
+#
+# mmdebstrap is all that the machine needs. systemd-container is only unpacked: installing it could
+# upgrade the machine's own systemd.
+set -euo pipefail
+
+SUITE=bookworm
+MIRROR=${POOLD_MIRROR:-http://deb.debian.org/debian}
+# qemu-utils: a process that holds an image as a guest does. util-linux-extra and the like are not
+# needed; dbus-user-session would start user buses.
+PACKAGES=systemd,systemd-sysv,dbus,polkitd,libpam-systemd,qemu-utils
+
+cache=${POOLD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/poold}
+key=$(cat "$0" - <<<"$MIRROR $(dpkg --print-architecture)" | sha256sum | cut -c1-16)
+dir=$cache/host-$key
+
+build() {
+    local work=$1
+    mkdir -p "$work/deb"
+    chmod 755 "$work"
+    # apt downloads as its own user, which cannot write here; root may.
+    (cd "$work/deb" && apt-get -o APT::Sandbox::User=root download \
+        systemd-container libsystemd-shared >&2)
+    for deb in "$work"/deb/*.deb; do dpkg-deb -x "$deb" "$work/tools"; done
+    rm -r "$work/deb"
+    mmdebstrap --quiet --mode=root --variant=minbase --include="$PACKAGES" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook='rm -f "$1/etc/resolv.conf" "$1/etc/hostname"' \
+        --customize-hook='echo poold-test >"$1/etc/hostname"' \
+        "$SUITE" "$work/root" "$MIRROR" >&2
+    # A password dialog, a clock or a mirror have no place in a test machine.
+    ln -sf /dev/null "$work/root/etc/systemd/system/systemd-timesyncd.service"
+    ln -sf /dev/null "$work/root/etc/systemd/system/apt-daily.timer"
+    ln -sf /dev/null "$work/root/etc/systemd/system/apt-daily-upgrade.timer"
+    # The journal must outlive a reboot, and nobody may be root by a password.
+    mkdir -p "$work/root/var/log/journal"
+    chroot "$work/root" useradd --create-home --shell /bin/bash alice
+}
+
+if [ ! -d "$dir" ]; then
+    mkdir -p "$cache"
+    exec 8>"$cache/host.lock"
+    flock 8
+    if [ ! -d "$dir" ]; then
+        work=$(mktemp -d "$cache/host-building.XXXXXX")
+        trap 'rm -rf --one-file-system "$work"' EXIT
+        build "$work"
+        mv -T "$work" "$dir"
+        trap - EXIT
+        # What older versions of this file made is of no use any more.
+        find "$cache" -maxdepth 1 -name 'host-*' -not -path "$dir" -exec rm -rf --one-file-system {} +
+    fi
+fi
+echo "$dir"
