@@ -1,0 +1,53 @@
+# poold: what a contributor or a packager runs. `make help` lists it.
+
+CARGO ?= cargo
+# The machine's own stable choice, so that nothing is fetched behind the user's back when it is all there.
+CARGOFLAGS ?= --locked
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.PHONY: run
+run: ## installs what is missing, builds, shows the main job on a private bus; KEEP=1 keeps the bus up
+	@scripts/setup.sh run
+	$(CARGO) build $(CARGOFLAGS) --bins
+	@KEEP=$(KEEP) scripts/as-root.sh scripts/private-bus.sh -- scripts/demo.sh
+
+.PHONY: test test-unit test-bus test-host
+test: test-unit test-bus test-host ## the unit, bus and host tiers
+
+test-unit: ## beside the code: no bus, no root
+	@scripts/setup.sh build
+	$(CARGO) test $(CARGOFLAGS) --lib --bins
+
+test-bus: ## the built poold on a private bus with the real polkitd
+	@scripts/setup.sh bus
+	$(CARGO) test $(CARGOFLAGS) --no-run --test bus
+	scripts/as-root.sh $(CARGO) test $(CARGOFLAGS) --test bus -- --nocapture
+
+.PHONY: build
+build: ## release programs, for install
+	$(CARGO) build $(CARGOFLAGS) --release --bins
+
+.PHONY: bench
+bench: build ## times and memory at 1k, 10k and 100k volumes
+	@scripts/setup.sh bench
+	$(CARGO) bench $(CARGOFLAGS)
+
+.PHONY: lint
+lint: ## fmt, clippy, rustdoc, shellcheck, interface documents
+	@scripts/setup.sh lint
+	scripts/lint.sh
+
+.PHONY: doc
+doc: ## the library's documentation, in target/doc
+	$(CARGO) doc $(CARGOFLAGS) --no-deps
+
+.PHONY: clean
+clean: ## removes what was built
+	$(CARGO) clean
+
+-include Makefile.install Makefile.host

@@ -1,0 +1,80 @@
+#!/bin/bash
+# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run bus host lint bench.
+#
+# Asks nothing and changes nothing when all is there. On a distribution without apt-get it says what to install.
+set -euo pipefail
+
+# tiers | a program or file that shows it is there | Debian package
+needs='
+build,run,bus,host,lint,bench | cc                               | gcc
+build,run,bus,host,lint,bench | /usr/include/stdio.h             | libc6-dev
+run,bus,bench                 | dbus-daemon                      | dbus-daemon
+run,bus,bench                 | busctl                           | systemd
+run,bus,bench                 | /usr/lib/polkit-1/polkitd        | polkitd
+run,bus,host,bench            | qemu-img                         | qemu-utils
+run,bus,host,bench            | setpriv                          | util-linux
+bus                           | systemd-socket-activate          | systemd
+bus                           | bindfs                           | bindfs
+bus,lint                      | xmllint                          | libxml2-utils
+host                          | mmdebstrap                       | mmdebstrap
+host                          | systemd-nspawn                   | systemd-container
+lint                          | shellcheck                       | shellcheck
+'
+
+usage() {
+    sed -n '2s/^# //p' "$0" >&2
+    exit 2
+}
+
+present() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+    esac
+}
+
+[ $# -gt 0 ] || usage
+packages=()
+for tier in "$@"; do
+    case $tier in
+    build | run | bus | host | lint | bench) ;;
+    *) usage ;;
+    esac
+    while IFS='|' read -r tiers thing package; do
+        thing=${thing// /} package=${package// /} tiers=,${tiers// /},
+        [[ $tiers == *",$tier,"* ]] || continue
+        present "$thing" || [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
+    done <<<"$(grep '|' <<<"$needs")"
+done
+
+if ! command -v cargo >/dev/null; then
+    echo "setup: no cargo on PATH; install a Rust toolchain (https://rustup.rs)" >&2
+    exit 1
+fi
+[ ${#packages[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "setup: please install what these Debian packages hold, then try again: ${packages[*]}" >&2
+    exit 1
+fi
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "setup: neither root nor sudo; as root: apt-get install ${packages[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}")
+echo "setup: installing ${packages[*]}" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# A machine that never ran `apt-get update` knows no packages; one that did needs no second one.
+if ! "${install[@]}" >"$log" 2>&1; then
+    "${as_root[@]}" apt-get update -qq >"$log" 2>&1 || true
+    if ! "${install[@]}" >>"$log" 2>&1; then
+        tail -20 "$log" >&2
+        echo "setup: apt-get could not install ${packages[*]}" >&2
+        exit 1
+    fi
+fi
