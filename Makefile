@@ -50,4 +50,4 @@ doc: ## the library's documentation, in target/doc
 clean: ## removes what was built
 	$(CARGO) clean
 
--include Makefile.install Makefile.host
+-include Makefile.install

@@ -40,7 +40,7 @@ chmod 755 "$dir"
 root=${root:-$dir/root}
 mkdir -p "$root"
 
-# What runs on this bus was started by it and has this in its environment; nothing else on the host has.
+# What runs on this bus was started by this script and has this in its environment; nothing else on the host has.
 export POOLD_BUS_DIR=$dir
 ours() {
     grep -lszxF "POOLD_BUS_DIR=$dir" /proc/[0-9]*/environ 2>/dev/null | grep -o '[0-9]*' || true
@@ -50,6 +50,7 @@ ours() {
 finish() {
     trap - EXIT
     trap '' INT TERM HUP
+    export -n POOLD_BUS_DIR
     local pids left _
     pids=$(ours)
     if [ -n "$pids" ]; then
