@@ -3,8 +3,12 @@
 //! Used by `image`, `backend` and `engine`. Everything here blocks and is called on worker threads,
 //! except the watches, which are asynchronous.
 
+mod directory;
+pub mod files;
 mod limits;
 mod tool;
 
+pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary};
+pub use files::FileStat;
 pub use limits::{CancelToken, Limits};
 pub use tool::{Command, Host, Output, SystemHost};
