@@ -3,7 +3,13 @@
 //! Called by `engine` on worker threads; uses `image`, `host` and `model`.
 
 mod context;
+mod dir;
+mod image_directory;
+mod target;
+#[cfg(test)]
+mod tests;
 mod undo;
+mod unimplemented;
 
 use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef, VolumeName,
@@ -261,6 +267,13 @@ pub trait Backend: Send + Sync {
     fn sweep(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
     }
+}
+
+/// All backends, one for each type of pool.
+pub fn all() -> Vec<Arc<dyn Backend>> {
+    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(dir::Dir)];
+    all.extend(unimplemented::backends().map(|backend| Arc::new(backend) as Arc<dyn Backend>));
+    all
 }
 
 /// The error of an operation that a type cannot do.

@@ -172,8 +172,7 @@ impl Directory {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, hidden.as_str(), flags, mode)?;
-        let temporary =
-            Temporary { directory: self, file: File::from(fd), hidden: Some(hidden) };
+        let temporary = Temporary { directory: self, file: File::from(fd), hidden: Some(hidden) };
         // Says to a sweep that its maker lives.
         rustix::fs::flock(&temporary.file, FlockOperation::LockExclusive)?;
         Ok(temporary)

@@ -57,11 +57,7 @@ impl FileStat {
 
     /// Whether this is the file whose identity was recorded. `handle` reads its kernel handle,
     /// which is asked for only where the file system has no birth times.
-    pub fn is(
-        &self,
-        identity: &FileIdentity,
-        handle: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> bool {
+    pub fn is(&self, identity: &FileIdentity, handle: impl FnOnce() -> Option<Vec<u8>>) -> bool {
         if self.inode != identity.inode {
             return false;
         }

@@ -1,2 +1,9 @@
-//! Image formats: probe, create, resize, and qemu's image locks. Parsers are pure functions over
-//! bytes.
+//! Image formats: probe, create, resize, and qemu's image locks.
+//!
+//! Used by `backend`. Parsers are pure functions over bytes that trust nothing in them.
+
+pub mod lock;
+pub mod probe;
+pub mod qcow2;
+
+pub use probe::{Verdict, probe};

@@ -1,0 +1,254 @@
+//! New volumes: written without a name, declared, then published whole.
+
+use super::super::Preallocation;
+use super::ImageDirectory;
+use crate::host::{Temporary, files};
+use crate::model::{
+    BackingStore, Declaration, ErrorKind, Permissions, Result, Volume, VolumeDef, VolumeFormat,
+    VolumeKind, VolumeName, format_size,
+};
+
+/// Mode of a new file when the definition says none.
+const DEFAULT_MODE: u32 = 0o600;
+/// Mode of a new directory when the definition says none.
+const DEFAULT_DIRECTORY_MODE: u32 = 0o711;
+/// How much is allocated or written between looks at the deadline.
+const STEP: u64 = 256 << 20;
+const WRITE_STEP: u64 = 16 << 20;
+
+impl ImageDirectory<'_> {
+    /// Creates a volume, whole or not at all, and reads it.
+    pub(crate) fn create(&self, def: &VolumeDef, preallocation: Preallocation) -> Result<Volume> {
+        let name = &def.name;
+        if let Some(encryption) = &def.encryption {
+            let what = format!("{} encryption is not implemented yet", encryption.format);
+            return Err(self.volume_error(ErrorKind::NotSupported, name, what));
+        }
+        let found = self
+            .directory
+            .find(name.as_str())
+            .map_err(|error| self.volume_failed(name, "cannot look for it", &error))?;
+        if found.is_some() {
+            return Err(self.exists(name));
+        }
+        let format = match (def.format, def.kind) {
+            (Some(format), _) => format,
+            (None, VolumeKind::Dir) => VolumeFormat::Dir,
+            (None, _) => VolumeFormat::Raw,
+        };
+        match format {
+            VolumeFormat::Raw => self.create_raw(def, preallocation),
+            VolumeFormat::Dir => self.create_directory(def),
+            other => Err(self.volume_error(
+                ErrorKind::NotSupported,
+                name,
+                format!("creating format {other} is not implemented yet"),
+            )),
+        }?;
+        self.volume(name)?.ok_or_else(|| {
+            self.volume_error(ErrorKind::Inaccessible, name, "it vanished as soon as it was made")
+        })
+    }
+
+    fn create_raw(&self, def: &VolumeDef, preallocation: Preallocation) -> Result<()> {
+        let name = &def.name;
+        let invalid = |what: &str| Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
+        let Some(capacity) = def.capacity else {
+            return invalid("a raw volume needs a capacity");
+        };
+        if def.backing.is_some() {
+            return invalid("a raw volume cannot have a backing store; use qcow2");
+        }
+        if capacity > i64::MAX as u64 {
+            return invalid("no file can be as large as its capacity");
+        }
+        let allocation = match preallocation {
+            Preallocation::None => def.allocation.unwrap_or(0).min(capacity),
+            Preallocation::Metadata => {
+                return invalid("a raw volume has no metadata to preallocate");
+            }
+            Preallocation::Falloc | Preallocation::Full => capacity,
+        };
+        let new = self.temporary(def, allocation)?;
+        new.file()
+            .set_len(capacity)
+            .map_err(|error| self.volume_failed(name, "cannot make it so large", &error))?;
+        self.ctx.progress.set_total(allocation);
+        if preallocation == Preallocation::Full {
+            self.write_range(name, &new, 0, allocation)?;
+        } else {
+            self.allocate_range(name, &new, 0, allocation)?;
+        }
+        self.finish(def, new, VolumeFormat::Raw, None)
+    }
+
+    fn create_directory(&self, def: &VolumeDef) -> Result<()> {
+        let name = &def.name;
+        if def.kind != VolumeKind::Dir && def.capacity.is_some_and(|capacity| capacity > 0) {
+            return Err(self.volume_error(
+                ErrorKind::InvalidArgument,
+                name,
+                "a directory has no capacity of its own; leave it out or 0",
+            ));
+        }
+        let made = self.directory.make_directory(name.as_str()).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::EEXIST) => self.exists(name),
+                _ => self.volume_failed(name, "cannot make the directory", &error),
+            }
+        })?;
+        let permissions = stated_or(def, DEFAULT_DIRECTORY_MODE);
+        let done = files::set_permissions(&made, &permissions)
+            .and_then(|()| made.sync())
+            .and_then(|()| self.directory.sync());
+        done.map_err(|error| {
+            // Empty still, so that removing it loses nothing; the first error is what matters.
+            let _ = self.directory.remove_directory(name.as_str());
+            self.volume_failed(name, "cannot set its permissions", &error)
+        })
+    }
+
+    /// A file without name, after a look at the room for `allocation` bytes.
+    pub(super) fn temporary(&self, def: &VolumeDef, allocation: u64) -> Result<Temporary<'_>> {
+        let name = &def.name;
+        self.check_room(name, allocation)?;
+        let new = self
+            .directory
+            .create_temporary()
+            .map_err(|error| self.volume_failed(name, "cannot create its file", &error))?;
+        if def.nocow {
+            let switched = files::set_copy_on_write(new.file(), false)
+                .map_err(|error| self.volume_failed(name, "cannot set nocow", &error))?;
+            if !switched {
+                return Err(self.volume_error(
+                    ErrorKind::NotSupported,
+                    name,
+                    "copy-on-write cannot be switched off on this file system; leave nocow out",
+                ));
+            }
+        }
+        Ok(new)
+    }
+
+    /// Refuses at once what cannot fit.
+    pub(super) fn check_room(&self, name: &VolumeName, bytes: u64) -> Result<()> {
+        let available = self.usage()?.available;
+        if bytes <= available {
+            return Ok(());
+        }
+        Err(self.volume_error(
+            ErrorKind::NoSpace,
+            name,
+            format!(
+                "{} are to be allocated, {} are free; make room or allocate less",
+                format_size(bytes),
+                format_size(available)
+            ),
+        ))
+    }
+
+    /// Allocates a range, in steps; writes zeros where the file system cannot allocate.
+    pub(super) fn allocate_range(
+        &self,
+        name: &VolumeName,
+        new: &Temporary<'_>,
+        from: u64,
+        to: u64,
+    ) -> Result<()> {
+        self.allocate_file(name, new.file(), from, to)
+    }
+
+    /// Writes zeros over a range, in steps.
+    pub(super) fn write_range(
+        &self,
+        name: &VolumeName,
+        new: &Temporary<'_>,
+        from: u64,
+        to: u64,
+    ) -> Result<()> {
+        self.zero_file(name, new.file(), from, to)
+    }
+
+    pub(super) fn allocate_file(
+        &self,
+        name: &VolumeName,
+        file: &std::fs::File,
+        from: u64,
+        to: u64,
+    ) -> Result<()> {
+        let mut at = from;
+        while at < to {
+            self.ctx.limits.check()?;
+            let step = STEP.min(to - at);
+            let allocated = files::allocate(file, at, step)
+                .map_err(|error| self.volume_failed(name, "cannot allocate it", &error))?;
+            if !allocated {
+                return self.zero_file(name, file, at, to);
+            }
+            self.ctx.progress.add(step);
+            at += step;
+        }
+        Ok(())
+    }
+
+    pub(super) fn zero_file(
+        &self,
+        name: &VolumeName,
+        file: &std::fs::File,
+        from: u64,
+        to: u64,
+    ) -> Result<()> {
+        let mut at = from;
+        while at < to {
+            self.ctx.limits.check()?;
+            let step = WRITE_STEP.min(to - at);
+            files::write_zeros(file, at, step)
+                .map_err(|error| self.volume_failed(name, "cannot write it", &error))?;
+            self.ctx.progress.add(step);
+            at += step;
+        }
+        Ok(())
+    }
+
+    /// Owner and mode, synced; declared; then its name.
+    pub(super) fn finish(
+        &self,
+        def: &VolumeDef,
+        new: Temporary<'_>,
+        format: VolumeFormat,
+        backing: Option<BackingStore>,
+    ) -> Result<()> {
+        let name = &def.name;
+        let pool = self.pool.def.uuid;
+        files::set_permissions(new.file(), &stated_or(def, DEFAULT_MODE))
+            .map_err(|error| self.volume_failed(name, "cannot set its permissions", &error))?;
+        new.file()
+            .sync_all()
+            .map_err(|error| self.volume_failed(name, "cannot write it to the storage", &error))?;
+        let identity = files::identity(new.file())
+            .map_err(|error| self.volume_failed(name, "cannot tell its identity", &error))?;
+        self.ctx.limits.check()?;
+        let declaration =
+            Declaration { identity: Some(identity), format, backing, incomplete: None };
+        self.ctx.records.declare(pool, name, &declaration)?;
+        new.publish(name.as_str()).map_err(|error| {
+            // It names a file that is gone; the first error is what matters.
+            let _ = self.ctx.records.forget(pool, name);
+            match error.raw_os_error() {
+                Some(libc::EEXIST) => self.exists(name),
+                _ => self.volume_failed(name, "cannot give it its name", &error),
+            }
+        })
+    }
+
+    fn exists(&self, name: &VolumeName) -> crate::model::Error {
+        self.volume_error(ErrorKind::Exists, name, "the name is taken; choose another")
+    }
+}
+
+/// What the definition says of owner and mode, with a mode in any case.
+fn stated_or(def: &VolumeDef, mode: u32) -> Permissions {
+    let mut permissions = def.permissions.clone().unwrap_or_default();
+    permissions.mode.get_or_insert(mode);
+    permissions
+}

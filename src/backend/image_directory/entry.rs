@@ -1,0 +1,246 @@
+//! One entry of the directory as a volume.
+
+use super::ImageDirectory;
+use crate::host::{Access, FileStat, HIDDEN_PREFIX, files};
+use crate::image::probe::{FIRST_READ, Verdict, probe};
+use crate::model::{
+    BackingStore, Declaration, FormatSource, ImageAttributes, Timestamps, Volume, VolumeFormat,
+    VolumeKind, VolumeName,
+};
+use rustix::fs::FileType;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// What an entry is to a listing.
+pub(super) enum Found {
+    /// A volume.
+    Volume(Volume),
+    /// No volume, or one that cannot be read or named.
+    Skipped,
+    /// Nothing that anybody should see: gone, or in the making.
+    Nothing,
+}
+
+/// Reads entries, one after the other.
+pub(super) struct Reader<'a> {
+    place: &'a ImageDirectory<'a>,
+    header: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(place: &'a ImageDirectory<'a>) -> Self {
+        Self { place, header: vec![0; FIRST_READ] }
+    }
+
+    /// Reads an entry whose type is `kind` as far as is known. Never waits for the entry. Fails
+    /// only for want of resources, which says nothing of the entry.
+    pub(super) fn read(&mut self, name: &CStr, kind: FileType) -> io::Result<Found> {
+        if name.to_bytes().starts_with(HIDDEN_PREFIX.as_bytes()) {
+            return Ok(Found::Nothing);
+        }
+        let Some(volume_name) = name.to_str().ok().and_then(VolumeName::found) else {
+            return Ok(Found::Skipped);
+        };
+        match self.read_named(name, volume_name, kind) {
+            Ok(Some(volume)) => Ok(Found::Volume(volume)),
+            Ok(None) => Ok(Found::Skipped),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT) => Ok(Found::Nothing),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Err(error),
+                _ => Ok(Found::Skipped),
+            },
+        }
+    }
+
+    fn read_named(
+        &mut self,
+        name: &CStr,
+        volume_name: VolumeName,
+        kind: FileType,
+    ) -> io::Result<Option<Volume>> {
+        let directory = &self.place.directory;
+        match kind {
+            FileType::RegularFile => {
+                let file = directory.open_entry(name, Access::Read)?;
+                let stat = FileStat::of(&file)?;
+                self.open_volume(volume_name, &stat, &file)
+            }
+            FileType::Directory => {
+                let stat = directory.stat_entry(name)?;
+                let dir = stat.kind == FileType::Directory;
+                Ok(dir.then(|| self.directory_volume(volume_name, &stat)))
+            }
+            FileType::Symlink => match self.place.follow(name)? {
+                Some((file, stat)) => self.open_volume(volume_name, &stat, &file),
+                None => Ok(None),
+            },
+            FileType::BlockDevice => {
+                let file = directory.open_entry(name, Access::Read)?;
+                let stat = FileStat::of(&file)?;
+                self.open_volume(volume_name, &stat, &file)
+            }
+            FileType::Unknown => {
+                let kind = directory.stat_entry(name)?.kind;
+                match kind {
+                    FileType::Unknown => Ok(None),
+                    kind => self.read_named(name, volume_name, kind),
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The volume of an open file or block device.
+    fn open_volume(
+        &mut self,
+        name: VolumeName,
+        stat: &FileStat,
+        file: &File,
+    ) -> io::Result<Option<Volume>> {
+        let (kind, size) = match stat.kind {
+            FileType::RegularFile => (VolumeKind::File, stat.size),
+            FileType::BlockDevice => (VolumeKind::Block, files::device_size(file)?),
+            _ => return Ok(None),
+        };
+        let declared = self.declared(&name, stat, file);
+        let mut volume = self.bare(name, kind, stat);
+        volume.physical = size;
+        volume.capacity = size;
+        if kind == VolumeKind::Block {
+            volume.allocation = size;
+        }
+        match declared {
+            Some(declaration) => {
+                volume.format_source = FormatSource::Declared;
+                volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
+                volume.format = declaration.format;
+                if volume.format != VolumeFormat::Raw {
+                    let verdict = self.verdict(file, size)?;
+                    describe(&mut volume, verdict, self.place.path);
+                    if volume.format != declaration.format {
+                        volume.format = declaration.format;
+                        volume.capacity = 0;
+                    }
+                    let image = volume.image.get_or_insert_default();
+                    image.backing = declaration.backing;
+                }
+            }
+            None => {
+                let verdict = self.verdict(file, size)?;
+                describe(&mut volume, verdict, self.place.path);
+            }
+        }
+        Ok(Some(volume))
+    }
+
+    /// What was declared of this very file.
+    fn declared(&self, name: &VolumeName, stat: &FileStat, file: &File) -> Option<Declaration> {
+        let place = self.place;
+        // One of another file of this name is not forgotten: the file may come back, and a job may
+        // have replaced both since this entry was opened.
+        place.ctx.records.declared(place.pool.def.uuid, name).filter(|declaration| {
+            let identity = declaration.identity.as_ref();
+            identity.is_none_or(|identity| stat.is(identity, || files::kernel_handle(file)))
+        })
+    }
+
+    /// Probes an open file of `size` bytes.
+    fn verdict(&mut self, file: &File, size: u64) -> io::Result<Verdict> {
+        let mut wanted = FIRST_READ;
+        loop {
+            self.header.resize(wanted.max(FIRST_READ), 0);
+            let available = wanted.min(usize::try_from(size).unwrap_or(usize::MAX));
+            let length = read_at_most(file, &mut self.header[..available])?;
+            // A file that shrank meanwhile is as long as what could be read.
+            let size = if length < available { length as u64 } else { size };
+            match probe(&self.header[..length], size) {
+                Verdict::NeedMore(more) => wanted = more,
+                verdict => return Ok(verdict),
+            }
+        }
+    }
+
+    fn directory_volume(&self, name: VolumeName, stat: &FileStat) -> Volume {
+        let mut volume = self.bare(name, VolumeKind::Dir, stat);
+        volume.format = VolumeFormat::Dir;
+        volume.capacity = stat.size;
+        volume
+    }
+
+    /// What a volume of any kind has.
+    fn bare(&self, name: VolumeName, kind: VolumeKind, stat: &FileStat) -> Volume {
+        Volume {
+            key: None,
+            path: self.place.volume_path(name.as_str()).into_boxed_str(),
+            name,
+            kind,
+            format: VolumeFormat::Raw,
+            format_source: FormatSource::Probed,
+            capacity: 0,
+            allocation: stat.allocated,
+            physical: stat.size,
+            modified: microseconds(stat.mtime),
+            mode: Some(stat.mode),
+            owner: Some(stat.owner),
+            group: Some(stat.group),
+            timestamps: Some(Box::new(Timestamps {
+                atime: stat.atime,
+                mtime: stat.mtime,
+                ctime: stat.ctime,
+                btime: stat.btime,
+            })),
+            image: None,
+            incomplete: None,
+            extents: Vec::new(),
+        }
+    }
+}
+
+/// Fills in what a header says. A damaged image has no capacity that could be believed.
+fn describe(volume: &mut Volume, verdict: Verdict, directory: &str) {
+    match verdict {
+        Verdict::Raw | Verdict::NeedMore(_) => volume.format = VolumeFormat::Raw,
+        Verdict::Damaged { format, .. } => {
+            volume.format = format;
+            volume.capacity = 0;
+        }
+        Verdict::Qcow2(image) => {
+            let mut attributes: ImageAttributes = image.attributes();
+            if let Some(backing) = &mut attributes.backing {
+                resolve(backing, directory);
+            }
+            volume.format = VolumeFormat::Qcow2;
+            volume.capacity = image.header.capacity;
+            volume.image = Some(Box::new(attributes));
+        }
+    }
+}
+
+/// A relative name in a header is relative to the image's directory; one with a protocol is none.
+fn resolve(backing: &mut BackingStore, directory: &str) {
+    let path = &backing.path;
+    let protocol = path.split('/').next().is_some_and(|first| first.contains(':'));
+    if !path.starts_with('/') && !protocol && !path.is_empty() {
+        backing.path = format!("{directory}/{path}");
+    }
+}
+
+fn microseconds((seconds, nanoseconds): (i64, u32)) -> u64 {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    seconds.saturating_mul(1_000_000).saturating_add(u64::from(nanoseconds / 1000))
+}
+
+fn read_at_most(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], done as u64) {
+            Ok(0) => break,
+            Ok(more) => done += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}

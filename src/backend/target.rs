@@ -1,0 +1,94 @@
+//! Which directories may be a pool's target.
+
+use crate::host::Directory;
+use crate::model::{Error, ErrorKind, PoolDef, Result};
+use std::path::Path;
+
+/// The system's own directories: never a target themselves.
+const SYSTEM: &[&str] = &[
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc",
+    "/root", "/run", "/sbin", "/sys", "/usr", "/var",
+];
+
+/// File systems of the kernel: nothing below them is a target either.
+const KERNEL: &[&str] = &["/proc", "/sys"];
+
+fn refuse(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "target {}: a directory of the system is no pool; name one below it",
+            path.display()
+        ),
+    )
+}
+
+/// Refuses a path that is no absolute, clean path or is one of the system's own directories.
+pub(super) fn check_path(path: &str) -> Result<()> {
+    let invalid = |why| {
+        let shown = path.escape_debug().to_string();
+        Error::new(ErrorKind::InvalidArgument, format!("target {shown}: {why}"))
+    };
+    if !path.starts_with('/') {
+        return Err(invalid("not an absolute path"));
+    }
+    if path.chars().any(char::is_control) {
+        return Err(invalid("contains a control character"));
+    }
+    if path.split('/').any(|part| part == ".." || part == ".") {
+        return Err(invalid("contains '.' or '..'"));
+    }
+    check_canonical(Path::new(path))
+}
+
+/// Refuses a directory that turned out, links followed, to be one of the system's own.
+pub(super) fn check_opened(directory: &Directory) -> Result<()> {
+    let path = directory
+        .canonical_path()
+        .map_err(|error| Error::io("cannot tell where the target is", &error))?;
+    check_canonical(&path)
+}
+
+fn check_canonical(path: &Path) -> Result<()> {
+    // `Path` compares by components, so that doubled and trailing slashes do not matter.
+    let system = SYSTEM.iter().any(|own| path == Path::new(own));
+    let kernel = KERNEL.iter().any(|own| path.starts_with(own));
+    if system || kernel { Err(refuse(path)) } else { Ok(()) }
+}
+
+/// The target path of a pool, which its type must have.
+pub(super) fn target_path(pool: &PoolDef) -> Result<&str> {
+    pool.target_path().ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            format!("pool {} has no target path; define it with one", pool.name),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_own_directories_are_no_targets() {
+        for path in ["/", "//", "/etc", "/etc/", "/usr", "/lib64", "/var", "/proc/1", "/sys/fs"] {
+            assert!(check_path(path).is_err(), "{path}");
+        }
+        for path in ["", "images", "/var/../etc", "/srv/./x", "/srv/a\nb"] {
+            assert!(check_path(path).is_err(), "{path:?}");
+        }
+        for path in ["/var/lib/libvirt/images", "/srv", "/home/me/pool", "/libvirt"] {
+            assert!(check_path(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_the_system_is_seen_through() {
+        let base = tempfile::tempdir().unwrap();
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        assert!(check_opened(&Directory::open(&link).unwrap()).is_err());
+        assert!(check_opened(&Directory::open(base.path()).unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,105 @@
+//! Defining, building, starting, replacing and deleting the directory.
+
+use super::fixture::{defined, started, volume_def};
+use crate::backend::{BuildMode, StopOptions};
+use crate::model::*;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+
+#[test]
+fn a_pool_is_built_with_the_default_mode_and_its_parents() {
+    let mut pool = defined();
+    let deep = pool.base.path().join("a/b/pool");
+    let mut def = (*pool.def).clone();
+    def.target = Some(Target { path: deep.to_str().unwrap().to_owned(), permissions: None });
+    pool.def = Arc::new(def);
+    assert_eq!(pool.backend.start(&pool.def, &pool.ctx).unwrap_err().kind(), ErrorKind::NotBuilt);
+    pool.backend.build(&pool.def, BuildMode::KeepData, &pool.ctx).unwrap();
+    let mode = |path: &std::path::Path| path.metadata().unwrap().mode() & 0o7777;
+    assert_eq!(mode(&deep), 0o711);
+    assert_eq!(mode(deep.parent().unwrap()), 0o755);
+    pool.start();
+    pool.backend.stop(&pool.active, StopOptions::default(), &pool.ctx).unwrap();
+
+    // A job that dies now would be undone by its journal.
+    for undo in pool.world.journal.lock().unwrap().iter().rev() {
+        undo.apply().unwrap();
+    }
+    assert!(!pool.base.path().join("a").exists());
+}
+
+#[test]
+fn a_directory_that_exists_keeps_its_mode_unless_the_definition_states_one() {
+    let pool = defined();
+    std::fs::create_dir(pool.path()).unwrap();
+    let set = |mode| {
+        std::fs::set_permissions(pool.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o750);
+    pool.backend.build(&pool.def, BuildMode::KeepData, &pool.ctx).unwrap();
+    assert_eq!(pool.path().metadata().unwrap().mode() & 0o7777, 0o750);
+    let mut def = (*pool.def).clone();
+    let stated = Permissions { mode: Some(0o700), ..Permissions::default() };
+    def.target.as_mut().unwrap().permissions = Some(stated);
+    pool.backend.build(&def, BuildMode::KeepData, &pool.ctx).unwrap();
+    assert_eq!(pool.path().metadata().unwrap().mode() & 0o7777, 0o700);
+    assert!(pool.world.journal.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_system_directory_is_no_pool_even_behind_a_link() {
+    let pool = defined();
+    std::os::unix::fs::symlink("/etc", pool.path()).unwrap();
+    for error in [
+        pool.backend.start(&pool.def, &pool.ctx).unwrap_err(),
+        pool.backend.build(&pool.def, BuildMode::KeepData, &pool.ctx).unwrap_err(),
+        pool.backend.delete(&pool.def, true, &pool.ctx).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    }
+}
+
+#[test]
+fn a_directory_that_was_replaced_is_inaccessible() {
+    let pool = started();
+    pool.create(&volume_def("v", VolumeFormat::Raw, Some(4096)));
+    let elsewhere = pool.base.path().join("elsewhere");
+    std::fs::rename(pool.path(), &elsewhere).unwrap();
+    let refused = || pool.backend.refresh(&pool.active, &pool.ctx).unwrap_err();
+    assert_eq!(refused().kind(), ErrorKind::Inaccessible);
+    std::os::unix::fs::symlink("/etc", pool.path()).unwrap();
+    assert_eq!(refused().kind(), ErrorKind::Inaccessible);
+    std::fs::remove_file(pool.path()).unwrap();
+    std::fs::create_dir(pool.path()).unwrap();
+    assert_eq!(refused().kind(), ErrorKind::Inaccessible);
+    let def = volume_def("w", VolumeFormat::Raw, Some(4096));
+    let error = pool.try_create(&def, Default::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Inaccessible);
+    assert!(pool.entries().is_empty());
+    std::fs::remove_dir(pool.path()).unwrap();
+    std::fs::rename(&elsewhere, pool.path()).unwrap();
+    assert_eq!(pool.names(), ["v"]);
+}
+
+#[test]
+fn deleting_a_pool_takes_its_volumes_only_when_told() {
+    let pool = started();
+    pool.create(&volume_def("v", VolumeFormat::Raw, Some(4096)));
+    let error = pool.backend.delete(&pool.def, false, &pool.ctx).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert_eq!(pool.names(), ["v"]);
+    pool.backend.delete(&pool.def, true, &pool.ctx).unwrap();
+    assert!(!pool.path().exists());
+    assert!(pool.world.declared.lock().unwrap().is_empty());
+    pool.backend.delete(&pool.def, true, &pool.ctx).unwrap();
+}
+
+#[test]
+fn deleting_a_pool_leaves_what_is_no_volume() {
+    let pool = started();
+    pool.create(&volume_def("v", VolumeFormat::Raw, Some(4096)));
+    nix::unistd::mkfifo(&pool.file("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let error = pool.backend.delete(&pool.def, true, &pool.ctx).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert_eq!(pool.entries(), ["fifo"]);
+}

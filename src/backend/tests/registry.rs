@@ -1,0 +1,78 @@
+//! What backends say of themselves holds.
+
+use super::fixture::{Pool, backend_of, context, definition, started, volume_def};
+use crate::backend::{
+    self, Activation, ActivePool, Backend, BuildMode, OpContext, Operation, Preallocation,
+    ResizeOptions, StopOptions, unsupported,
+};
+use crate::model::*;
+use std::sync::Arc;
+
+#[test]
+fn every_type_has_one_backend() {
+    let all = backend::all();
+    assert_eq!(all.len(), PoolType::ALL.len());
+    for pool_type in PoolType::ALL {
+        assert_eq!(all.iter().filter(|b| b.info().pool_type == pool_type).count(), 1);
+    }
+}
+
+/// The error of an operation called in a way that does no harm.
+fn attempt(
+    backend: &dyn Backend,
+    pool: &ActivePool,
+    volume: &Volume,
+    operation: Operation,
+    ctx: &OpContext,
+) -> Option<Error> {
+    let def = volume_def("again", VolumeFormat::Raw, Some(1));
+    match operation {
+        Operation::Build => backend.build(&pool.def, BuildMode::KeepData, ctx).err(),
+        Operation::Start => backend.start(&pool.def, ctx).err(),
+        Operation::Stop => backend.stop(pool, StopOptions::default(), ctx).err(),
+        Operation::Delete => backend.delete(&pool.def, false, ctx).err(),
+        Operation::Refresh => backend
+            .refresh(pool, ctx)
+            .err()
+            .or(backend.usage(pool, ctx).err())
+            .or(backend.refresh_volume(pool, &volume.name, ctx).err()),
+        Operation::FindSources => backend.find_sources(&Source::default(), ctx).err(),
+        Operation::CreateVolume => {
+            backend.create_volume(pool, &def, Preallocation::None, ctx).err()
+        }
+        Operation::DeleteVolume => backend.delete_volume(pool, volume, false, ctx).err(),
+        Operation::ResizeVolume => {
+            backend.resize_volume(pool, volume, 2, ResizeOptions::default(), ctx).err()
+        }
+        // The trait has no methods for these yet, so that no backend can offer them.
+        Operation::CloneVolume | Operation::WipeVolume | Operation::OpenVolume => {
+            Some(unsupported(backend.info(), operation))
+        }
+    }
+}
+
+#[test]
+fn operations_are_what_the_methods_can_do() {
+    for pool_type in PoolType::ALL {
+        let Pool { base, world, .. } = started();
+        let backend = backend_of(pool_type);
+        let mut def = definition(PoolType::Dir, &base.path().join("pool"));
+        let volume = backend_of(PoolType::Dir)
+            .create_volume(
+                &ActivePool { def: Arc::new(def.clone()), activation: Activation::default() },
+                &volume_def("v", VolumeFormat::Raw, Some(1)),
+                Preallocation::None,
+                &context(&world),
+            )
+            .unwrap();
+        def.pool_type = pool_type;
+        let pool = ActivePool { def: Arc::new(def), activation: Activation::default() };
+        for operation in Operation::ALL {
+            let error = attempt(&*backend, &pool, &volume, operation, &context(&world));
+            let refusal = unsupported(backend.info(), operation);
+            let refused = error.is_some_and(|error| error.message() == refusal.message());
+            let offered = backend.info().operations.contains(&operation);
+            assert_eq!(offered, !refused, "{pool_type} {}", operation.as_str());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! QEMU's image locks: bytes 100 and on of an image say what its holder does, bytes 200 and on
+//! what it lets nobody else do (`block/file-posix.c` of QEMU).
+//!
+//! They belong to the open file: closing it releases them.
+
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+/// First byte of both ranges.
+const FIRST: i64 = 100;
+/// Bytes up to the end of the second range.
+const LENGTH: i64 = 200;
+/// Permissions that have a byte: consistent read, write, unchanged write, resize.
+const PERMISSIONS: i64 = 4;
+/// First byte of what nobody else may do.
+const UNSHARED: i64 = 200;
+
+fn range(kind: libc::c_int, start: i64, length: i64) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    }
+}
+
+/// Whether a file system without locks said so.
+fn has_no_locks(error: nix::Error) -> bool {
+    use nix::Error as E;
+    matches!(error, E::ENOLCK | E::EOPNOTSUPP | E::ENOSYS | E::EINVAL)
+}
+
+/// Whether anybody else has the image open as QEMU does. Where the file system has no locks,
+/// nobody can say so.
+pub fn is_held(file: impl AsFd) -> io::Result<bool> {
+    let mut probe = range(libc::F_WRLCK, FIRST, LENGTH);
+    match fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)) {
+        Ok(_) => Ok(i32::from(probe.l_type) != libc::F_UNLCK),
+        Err(error) if has_no_locks(error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the image for this process alone, until `file` is closed or released; false when
+/// somebody has it open.
+pub fn hold(file: &File) -> io::Result<bool> {
+    for start in [FIRST, UNSHARED] {
+        let lock = range(libc::F_RDLCK, start, PERMISSIONS);
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
+            Ok(_) => {}
+            Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
+                release(file)?;
+                return Ok(false);
+            }
+            Err(error) if has_no_locks(error) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let held = is_held(file)?;
+    if held {
+        release(file)?;
+    }
+    Ok(!held)
+}
+
+/// Gives the image up.
+pub fn release(file: &File) -> io::Result<()> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, FIRST, LENGTH))) {
+        Ok(_) => Ok(()),
+        Err(error) if has_no_locks(error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Child, Command, Stdio};
+
+    fn image() -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        file
+    }
+
+    /// qemu-io with an image open: it answers a command once the image is.
+    fn qemu_io(path: &std::path::Path, options: &[&str]) -> Child {
+        let mut child = Command::new("qemu-io")
+            .args(options)
+            .args(["-f", "raw"])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("MiB"), "{line}");
+        child
+    }
+
+    #[test]
+    fn an_image_that_qemu_has_open_is_held() {
+        let image = image();
+        let ours = image.reopen().unwrap();
+        assert!(!is_held(&ours).unwrap());
+        for options in [&[][..], &["-r"]] {
+            let mut qemu = qemu_io(image.path(), options);
+            assert!(is_held(&ours).unwrap(), "{options:?}");
+            assert!(!hold(&ours).unwrap(), "{options:?}");
+            qemu.kill().unwrap();
+            qemu.wait().unwrap();
+            assert!(!is_held(&ours).unwrap(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn qemu_does_not_open_an_image_that_is_held() {
+        let image = image();
+        let ours = image.reopen().unwrap();
+        let open = || {
+            let command = ["-f", "raw", "-c", "length"];
+            Command::new("qemu-io").args(command).arg(image.path()).output().unwrap()
+        };
+        assert!(hold(&ours).unwrap());
+        let refused = open();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("lock"), "{said}");
+        release(&ours).unwrap();
+        assert!(open().status.success());
+    }
+
+    #[test]
+    fn two_holders_exclude_each_other() {
+        let image = image();
+        let (one, other) = (image.reopen().unwrap(), image.reopen().unwrap());
+        assert!(hold(&one).unwrap());
+        assert!(!hold(&other).unwrap());
+        drop(one);
+        assert!(hold(&other).unwrap());
+    }
+}

@@ -1,0 +1,112 @@
+//! What a file's first bytes say that it is.
+
+use super::qcow2::{self, Qcow2};
+use crate::model::VolumeFormat;
+
+/// How much of a file is read before it is probed; a verdict may ask for more.
+pub const FIRST_READ: usize = 4096;
+/// Most that a verdict asks for: whatever an image keeps behind it is not worth the reading.
+pub const LARGEST_READ: usize = 64 << 10;
+
+/// What a header says. It is a hint: whoever writes the content writes the header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// No format known here: bytes as a guest sees them.
+    Raw,
+    /// A qcow2 image.
+    Qcow2(Box<Qcow2>),
+    /// It begins as an image of this format but cannot be one.
+    Damaged {
+        /// The format it begins as.
+        format: VolumeFormat,
+        /// What is wrong.
+        why: String,
+    },
+    /// So many first bytes of the file are needed, at most [`LARGEST_READ`].
+    NeedMore(usize),
+}
+
+/// Judges the first bytes of a file of `file_size` bytes.
+pub fn probe(bytes: &[u8], file_size: u64) -> Verdict {
+    if bytes.starts_with(&qcow2::MAGIC) {
+        let short = (bytes.len() as u64) < file_size;
+        return match Qcow2::parse(bytes) {
+            Ok(image) => Verdict::Qcow2(Box::new(image)),
+            Err(qcow2::Flaw::Short(needed)) if short && needed <= LARGEST_READ => {
+                Verdict::NeedMore(needed)
+            }
+            Err(qcow2::Flaw::OtherFormat) => Verdict::Raw,
+            Err(flaw) => Verdict::Damaged { format: VolumeFormat::Qcow2, why: flaw.to_string() },
+        };
+    }
+    Verdict::Raw
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Probes as a reader of files does: again with more bytes when asked.
+    fn probe_file(content: &[u8]) -> Verdict {
+        let mut length = FIRST_READ.min(content.len());
+        loop {
+            match probe(&content[..length], content.len() as u64) {
+                Verdict::NeedMore(more) => {
+                    assert!(more > length && more <= LARGEST_READ, "{length} -> {more}");
+                    length = more.min(content.len());
+                }
+                verdict => return verdict,
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_magic_is_raw() {
+        assert_eq!(probe_file(b""), Verdict::Raw);
+        assert_eq!(probe_file(&[0; 9000]), Verdict::Raw);
+        assert_eq!(probe_file(b"QFI"), Verdict::Raw);
+    }
+
+    #[test]
+    fn version_one_is_another_format() {
+        let mut header = vec![0; 512];
+        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x01");
+        assert_eq!(probe_file(&header), Verdict::Raw);
+    }
+
+    #[test]
+    fn a_cut_or_impossible_header_is_damaged() {
+        let damaged = |bytes: &[u8]| matches!(probe_file(bytes), Verdict::Damaged { .. });
+        assert!(damaged(b"QFI\xfb"));
+        assert!(damaged(b"QFI\xfb\0\0\0\x03"));
+        let mut header = vec![0; 512];
+        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        header[23] = 63; // cluster_bits
+        assert!(damaged(&header));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..1500),
+            version in 0u8..5,
+            cluster_bits in any::<u8>(),
+        ) {
+            let _ = probe_file(&bytes);
+            if bytes.len() > 24 {
+                bytes[..8].copy_from_slice(&[b'Q', b'F', b'I', 0xfb, 0, 0, 0, version]);
+                let _ = probe_file(&bytes);
+                // A plausible header with arbitrary rest reaches the code behind the first checks.
+                bytes[20..24].copy_from_slice(&[0, 0, 0, 9 + cluster_bits % 13]);
+                let _ = probe_file(&bytes);
+                bytes[8..20].fill(0);
+                bytes[24] = 0;
+                for (at, byte) in bytes.iter_mut().enumerate().skip(32).take(72) {
+                    *byte = if at == 103 { 104 } else { 0 };
+                }
+                let _ = probe_file(&bytes);
+            }
+        }
+    }
+}
