@@ -6,6 +6,8 @@
 mod directory;
 pub mod files;
 mod limits;
+mod packages;
+mod process;
 mod tool;
 
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary};

@@ -205,11 +205,12 @@ impl Log {
             return Err(io::ErrorKind::NotFound.into());
         };
         open.append(line, bytes)?;
-        if open.end - open.live > open.rewrite_at {
-            if let Err(error) = open.rewrite(&self.path) {
-                tracing::warn!("{error}");
-                open.rewrite_at = open.rewrite_at.saturating_mul(2);
-            }
+        let outdated = open.end - open.live;
+        if outdated > open.rewrite_at
+            && let Err(error) = open.rewrite(&self.path)
+        {
+            tracing::warn!("{error}");
+            open.rewrite_at = outdated.saturating_mul(2);
         }
         Ok(open.file.clone())
     }

@@ -1,0 +1,260 @@
+//! One running program: its pipes, its end, and the end of all that it started.
+
+use super::Limits;
+use super::tool::DIRECTORIES;
+use crate::model::{Error, ErrorKind, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest standard output.
+const STDOUT_LIMIT: usize = 16 << 20;
+/// How much of standard error is kept at least, if there is as much: its end.
+const STDERR_KEPT: usize = 64 << 10;
+/// How often a cancel is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a program has to end by itself when asked to (LVM cleans up).
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a killed program may take before it is left to its system call.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Killed programs that did not end, because a system call does not return; reaped when they do.
+static ABANDONED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// A program that runs.
+pub(super) struct Running {
+    child: Child,
+    group: Pid,
+    /// Readable when the program has ended.
+    ended: OwnedFd,
+    stdin: Option<ChildStdin>,
+    input: Vec<u8>,
+    written: usize,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl Running {
+    /// Starts a program as the leader of a group of its own.
+    pub(super) fn spawn(path: &Path, args: &[OsString], input: &[u8]) -> Result<Self> {
+        reap_abandoned();
+        let failed = |error: io::Error| Error::io("cannot be run", &error);
+        let mut command = Command::new(path);
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", DIRECTORIES.join(":"))
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let parent = nix::unistd::getpid();
+        // SAFETY: `prepare` makes system calls only: no allocation, no lock, no panic.
+        unsafe { command.pre_exec(move || prepare(parent)) };
+        let mut child = command.spawn().map_err(failed)?;
+        let prepared = Pid::from_raw(child.id().cast_signed())
+            .ok_or(io::ErrorKind::InvalidData.into())
+            .and_then(|group| {
+                let ended = rustix::process::pidfd_open(group, PidfdFlags::empty())?;
+                for fd in [
+                    child.stdin.as_ref().map(AsFd::as_fd),
+                    child.stdout.as_ref().map(AsFd::as_fd),
+                    child.stderr.as_ref().map(AsFd::as_fd),
+                ] {
+                    fd.map_or(Ok(()), |fd| rustix::io::ioctl_fionbio(fd, true))?;
+                }
+                Ok((group, ended))
+            });
+        match prepared {
+            Ok((group, ended)) => Ok(Self {
+                group,
+                ended,
+                stdin: child.stdin.take(),
+                input: input.to_vec(),
+                written: 0,
+                stdout: child.stdout.take(),
+                stderr: child.stderr.take(),
+                out: Vec::new(),
+                err: Vec::new(),
+                child,
+            }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Runs it to its end, or ends it when `limits` say so: its status, output and complaints.
+    pub(super) fn finish(mut self, limits: &Limits) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+        let verdict = loop {
+            if let Err(error) = limits.check() {
+                break Err(error);
+            }
+            match self.step(limits.left()) {
+                Ok(true) => break Ok(()),
+                Ok(false) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        let ended =
+            verdict.is_ok() || self.end(Signal::TERM, GRACE) || self.end(Signal::KILL, LAST_WAIT);
+        if !ended {
+            let error = verdict.err().unwrap_or_else(|| Error::new(ErrorKind::TimedOut, "stuck"));
+            ABANDONED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
+            return Err(error.context("does not end, a system call of it is stuck"));
+        }
+        // What it left behind in its group would write to storage that it said it was done with.
+        // Its number is still its own: it has not been reaped.
+        self.signal(Signal::KILL);
+        let status = self.child.wait().map_err(|e| Error::io("cannot be waited for", &e))?;
+        verdict.map(|()| (status, self.out, self.err))
+    }
+
+    /// Passes on what there is, waiting for at most a tick; whether the program has ended.
+    fn step(&mut self, left: Option<Duration>) -> Result<bool> {
+        let ended = self.wait(left.map_or(TICK, |left| left.min(TICK)))?;
+        self.transfer()?;
+        Ok(ended)
+    }
+
+    /// Signals the group and waits for the end of its leader; whether it came.
+    fn end(&mut self, signal: Signal, patience: Duration) -> bool {
+        self.signal(signal);
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.wait(left.min(TICK)) {
+                Ok(true) => return true,
+                Ok(false) if left.is_zero() => return false,
+                Ok(false) => {}
+                Err(_) => return false,
+            }
+            // What it says now interests nobody, but must not hold it up.
+            self.out.clear();
+            if self.transfer().is_err() {
+                self.stdout = None;
+                self.stderr = None;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Nobody there is what was wanted.
+        let _ = rustix::process::kill_process_group(self.group, signal);
+    }
+
+    /// Waits until there is something to transfer or the program has ended; whether it has.
+    fn wait(&self, patience: Duration) -> Result<bool> {
+        let mut fds = vec![PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
+        let readers =
+            [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
+        fds.extend(readers.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.stdin.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
+        // Rounded up, not to spin through the last millisecond.
+        let millis = u16::try_from(patience.as_millis() + 1).unwrap_or(u16::MAX);
+        match nix::poll::poll(&mut fds, PollTimeout::from(millis)) {
+            Ok(_) => Ok(fds[0].any().unwrap_or(true)),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::io("cannot be waited for", &errno.into())),
+        }
+    }
+
+    fn transfer(&mut self) -> Result<()> {
+        let failed = |error: io::Error| Error::io("cannot be talked to", &error);
+        if !read_available(&mut self.stdout, &mut self.out, STDOUT_LIMIT).map_err(failed)? {
+            return Err(Error::new(
+                ErrorKind::ToolFailed,
+                format!("said more than {} MiB", STDOUT_LIMIT >> 20),
+            ));
+        }
+        while !read_available(&mut self.stderr, &mut self.err, 2 * STDERR_KEPT).map_err(failed)? {
+            self.err.drain(..self.err.len() - STDERR_KEPT);
+        }
+        if let Some(stdin) = &mut self.stdin {
+            match write_available(stdin, &self.input[self.written..]) {
+                Ok(written) => self.written += written,
+                // It has heard enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.written = self.input.len();
+                }
+                Err(error) => return Err(failed(error)),
+            }
+            if self.written == self.input.len() {
+                self.stdin = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs in the child between fork and exec: system calls only.
+fn prepare(parent: nix::unistd::Pid) -> io::Result<()> {
+    // Dies with the *thread* that forked, which is right: that thread is in `finish` for as long as
+    // the program runs. A parent that died before this call is seen by the new parent's number.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    if nix::unistd::getppid() != parent {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    // Descriptors that were passed to poold (sockets) are not closed by exec by themselves.
+    // SAFETY: takes no pointers; it only marks descriptors.
+    let marked = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    if marked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads what there is; at the end of file `from` is dropped. False when `limit` was passed first.
+fn read_available(
+    from: &mut Option<impl Read>,
+    into: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<bool> {
+    let Some(reader) = from else { return Ok(true) };
+    let mut buffer = [0; 16 << 10];
+    loop {
+        if into.len() > limit {
+            return Ok(false);
+        }
+        match reader.read(&mut buffer) {
+            Ok(0) => {
+                *from = None;
+                return Ok(true);
+            }
+            Ok(count) => into.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Writes what fits; how much.
+fn write_available(to: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.write(&bytes[written..]) {
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+fn reap_abandoned() {
+    let mut children = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
+    children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+}
