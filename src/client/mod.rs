@@ -7,14 +7,21 @@
 
 mod connection;
 mod error;
+mod events;
 mod objects;
+mod paths;
 mod proxies;
+mod value;
 
 pub use connection::{SOCKET, connect, connect_peer};
+pub use events::{Event, events};
 pub use objects::{Objects, Properties, objects, properties};
+pub use paths::{JOBS, ObjectId, POOLS};
 pub use proxies::{
     JobProxy, ManagerProxy, Options, PoolProxy, Record, SecretProxy, VolumeProxy, VolumeRecord,
 };
+pub use value::to_json;
+pub use zbus::{Connection, OwnedObjectPath as ObjectPath, Variant as Value};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Calls that need an authorisation let poold ask the user; the option
 //! `auth.no_user_interaction = true` forbids it.
+#![allow(missing_docs, reason = "the interface documents describe every member")]
 
 use crate::model::Result;
 use std::collections::HashMap;
@@ -16,6 +17,19 @@ pub type Options<'a> = HashMap<&'a str, Variant<'a>>;
 /// Named values in a reply.
 pub type Record = HashMap<String, OwnedVariant>;
 
+macro_rules! object_paths {
+    ($($proxy:ident),*) => {
+        $(impl $proxy<'_> {
+            /// The path of the object.
+            pub fn object_path(&self) -> OwnedObjectPath {
+                self.inner().path().to_owned().into()
+            }
+        })*
+    };
+}
+
+object_paths!(PoolProxy, VolumeProxy, JobProxy, SecretProxy);
+
 /// A volume in a page of `ListVolumes`.
 pub type VolumeRecord = (OwnedObjectPath, Record);
 
@@ -25,7 +39,6 @@ pub type VolumeRecord = (OwnedObjectPath, Record);
     default_service = "org.poold1",
     default_path = "/org/poold1"
 )]
-#[allow(missing_docs)]
 pub trait Manager {
     #[zbus(property(emits_changed_signal = "false"))]
     fn version(&self) -> Result<String>;
@@ -80,7 +93,6 @@ pub trait Manager {
 
 /// `org.poold1.Pool`.
 #[zbus::proxy(interface = "org.poold1.Pool", default_service = "org.poold1")]
-#[allow(missing_docs)]
 pub trait Pool {
     #[zbus(property(emits_changed_signal = "false"))]
     fn name(&self) -> Result<String>;
@@ -159,7 +171,6 @@ pub trait Pool {
 
 /// `org.poold1.Volume`.
 #[zbus::proxy(interface = "org.poold1.Volume", default_service = "org.poold1")]
-#[allow(missing_docs)]
 pub trait Volume {
     #[zbus(property(emits_changed_signal = "false"))]
     fn name(&self) -> Result<String>;
@@ -228,7 +239,6 @@ pub trait Volume {
 
 /// `org.poold1.Job`.
 #[zbus::proxy(interface = "org.poold1.Job", default_service = "org.poold1")]
-#[allow(missing_docs)]
 pub trait Job {
     #[zbus(property(emits_changed_signal = "false"))]
     fn operation(&self) -> Result<String>;
@@ -261,7 +271,6 @@ pub trait Job {
 
 /// `org.poold1.Secret`.
 #[zbus::proxy(interface = "org.poold1.Secret", default_service = "org.poold1")]
-#[allow(missing_docs)]
 pub trait Secret {
     #[zbus(property(emits_changed_signal = "false"))]
     fn uuid(&self) -> Result<String>;

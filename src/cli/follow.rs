@@ -1,0 +1,162 @@
+//! A command that started a job stays with it: progress on a terminal, Ctrl-C cancels.
+
+use super::output;
+use super::record::{job_number, record};
+use super::session::Session;
+use crate::client::{JobProxy, ObjectPath, Options};
+use crate::model::{Error, ErrorKind, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::future::Future;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// How often progress is asked for; the service itself renews it twice a second.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a command does to what, in the words of its messages.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// "Starting"
+    pub(super) doing: &'static str,
+    /// "Started"
+    pub(super) done: &'static str,
+    /// "pool images"
+    pub(super) subject: String,
+}
+
+impl Step {
+    pub(super) fn new(doing: &'static str, done: &'static str, subject: impl Into<String>) -> Self {
+        Self { doing, done, subject: subject.into() }
+    }
+}
+
+/// Stays with a job to its end, then says what was done; with `--json`, prints the object that it
+/// left. With `--no-wait`, prints the job's number.
+pub(super) async fn complete(
+    session: &Session,
+    job: ObjectPath,
+    object: Option<&ObjectPath>,
+    step: &Step,
+) -> anyhow::Result<()> {
+    if let Some(number) = job_number(job.as_str()) {
+        if session.global.no_wait {
+            return match session.global.json {
+                true => output::print_json(&json!({ "job": number }), true),
+                false => output::print(&format!("{number}\n")),
+            };
+        }
+        follow(session, job, number, step).await?;
+    }
+    report(session, object, step).await
+}
+
+/// Says what was done, or prints the object with `--json`.
+pub(super) async fn report(
+    session: &Session,
+    object: Option<&ObjectPath>,
+    step: &Step,
+) -> anyhow::Result<()> {
+    if session.global.json {
+        let Some(path) = object else { return Ok(()) };
+        let properties = session.properties(path).await?;
+        return output::print_json(&record(path, &properties).into(), true);
+    }
+    if session.global.quiet {
+        return Ok(());
+    }
+    output::print(&format!("{} {}\n", step.done, output::printable(&step.subject)))
+}
+
+/// Waits for the end of a job; its error is the result.
+pub(super) async fn follow(
+    session: &Session,
+    path: ObjectPath,
+    number: u64,
+    step: &Step,
+) -> Result<()> {
+    let job = session.job_at(path.clone()).await?;
+    let forever = Options::from([("wait", u64::MAX.into())]);
+    let mut end = std::pin::pin!(job.wait(&forever));
+    let progress = Progress::new(session, step);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
+    loop {
+        tokio::select! {
+            result = &mut end => {
+                progress.bar.finish_and_clear();
+                return result;
+            }
+            _ = ticks.tick(), if !progress.bar.is_hidden() => progress.show(&job).await,
+            _ = tokio::signal::ctrl_c() => {
+                progress.bar.finish_and_clear();
+                return cancel(session, &job, number, step, end).await;
+            }
+        }
+    }
+}
+
+/// Ends the job on the user's request; leaves it alone when it cannot be ended, or on the second.
+async fn cancel(
+    session: &Session,
+    job: &JobProxy<'_>,
+    number: u64,
+    step: &Step,
+    end: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let (options, _agent) = session.change().await;
+    output::warn(&format!("cancelling job {number}"));
+    let ended = async {
+        job.cancel(&options).await?;
+        end.await
+    };
+    let goes_on = |why: &str| {
+        let Step { doing, subject, .. } = step;
+        Error::new(
+            ErrorKind::InProgress,
+            format!(
+                "{doing} {subject} goes on as job {number}{why}; see poolctl job wait {number}"
+            ),
+        )
+    };
+    tokio::select! {
+        result = ended => match result {
+            Err(error) if error.kind() == ErrorKind::NotSupported => {
+                Err(goes_on(&format!(" ({error})")))
+            }
+            result => result,
+        },
+        _ = tokio::signal::ctrl_c() => Err(goes_on("")),
+    }
+}
+
+/// A progress bar on standard error, if that is a terminal.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(session: &Session, step: &Step) -> Self {
+        let wanted = std::io::stderr().is_terminal() && !session.global.quiet;
+        let bar = if wanted { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.set_message(format!("{} {}", step.doing, output::printable(&step.subject)));
+        Self { bar }
+    }
+
+    /// Draws how far the job is. Asking works alike on a bus and as a peer, and misses nothing.
+    async fn show(&self, job: &JobProxy<'_>) {
+        let (Ok(total), Ok(bytes)) = (job.total_bytes().await, job.bytes().await) else {
+            return;
+        };
+        if total > 0 && self.bar.length().is_none() {
+            let style = ProgressStyle::with_template(
+                "{msg} [{bar:30}] {percent:>3}% of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+            );
+            if let Ok(style) = style {
+                self.bar.set_style(style.progress_chars("=> "));
+            }
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(bytes);
+        self.bar.tick();
+    }
+}

@@ -1,0 +1,437 @@
+//! What may be typed: commands, arguments and options. Their help is the reference; the manual page
+//! docs/man/poolctl.1 says the same with examples.
+
+use super::settings::{PoolSettings, VolumeSettings};
+use crate::model::{self, PoolType};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Manage a host's storage as pools and volumes, through poold.
+#[derive(Debug, Parser)]
+#[command(name = "poolctl", version, after_help = "See poolctl(1) for examples and exit statuses.")]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// D-Bus address of a bus, or of poold's own socket [default: the system bus, else
+    /// unix:path=/run/poold/bus]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(super) address: Option<String>,
+    /// Print JSON; keys are the D-Bus property names in lower case with dashes
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Print sizes as exact bytes
+    #[arg(long, global = true)]
+    pub(super) bytes: bool,
+    /// Never ask for a password, fail instead
+    #[arg(long, global = true)]
+    pub(super) no_ask: bool,
+    /// Do not wait for the job that a command starts, print its number
+    #[arg(long, global = true, overrides_with = "wait")]
+    pub(super) no_wait: bool,
+    /// Wait for the job that a command starts (the default)
+    #[arg(long, global = true)]
+    pub(super) wait: bool,
+    /// Do not say what was done
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    #[command(flatten)]
+    Service(ServiceCommand),
+    /// Print the completion script of a shell
+    Completion {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What the service does.
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    #[command(flatten)]
+    Pool(PoolCommand),
+    #[command(flatten)]
+    Definition(DefinitionCommand),
+    /// Work on volumes; VOLUME is POOL/NAME, or its path
+    #[command(subcommand)]
+    Vol(VolCommand),
+    /// Work on jobs
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Print what happens to pools, volumes and jobs until Ctrl-C
+    Monitor,
+}
+
+/// Commands on pools.
+#[derive(Debug, Subcommand)]
+pub(super) enum PoolCommand {
+    /// List all pools
+    List {
+        /// Only pools of this type
+        #[arg(long = "type", value_name = "TYPE", value_parser = pool_type)]
+        pool_type: Option<PoolType>,
+        /// Only pools in this state: inactive starting active inaccessible stopping
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Show everything about a pool
+    Show {
+        /// Name or UUID
+        pool: String,
+    },
+    /// Make a pool usable, and read its volumes
+    Start {
+        /// Name or UUID
+        pool: String,
+        /// Build it before: with =overwrite even if that destroys data
+        #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+        build: Option<Build>,
+    },
+    /// Stop a pool; its volumes stay where they are
+    Stop {
+        /// Name or UUID
+        pool: String,
+        /// Although its storage is dead or its volumes are in use
+        #[arg(long)]
+        force: bool,
+        /// Also undo what was active before poold started the pool, such as a mount
+        #[arg(long)]
+        release: bool,
+    },
+    /// Make a pool's storage: directory, file system, volume group, partition table
+    Build {
+        /// Name or UUID
+        pool: String,
+        /// Even if that destroys data
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Destroy the storage of an inactive pool; its definition stays
+    Delete {
+        /// Name or UUID
+        pool: String,
+        /// And the volumes in it
+        #[arg(long)]
+        volumes: bool,
+    },
+    /// Forget a pool's definition; its storage stays
+    Undefine {
+        /// Name or UUID
+        pool: String,
+    },
+    /// Start a pool at boot, or not any more; without a pool, start now all that start at boot
+    Autostart {
+        /// Name or UUID
+        pool: Option<String>,
+        /// Not any more
+        #[arg(long, requires = "pool")]
+        disable: bool,
+    },
+    /// Read a pool's volumes again (happens by itself, too)
+    Refresh {
+        /// Name or UUID
+        pool: String,
+    },
+    /// Print a pool's XML document
+    Dump {
+        /// Name or UUID
+        pool: String,
+        /// The definition that the next start uses
+        #[arg(long)]
+        inactive: bool,
+    },
+    /// List the types of pools, and what this host can do with them
+    Types {
+        /// Print libvirt's capabilities document
+        #[arg(long, conflicts_with = "json")]
+        xml: bool,
+    },
+}
+
+/// Commands on definitions of pools.
+#[derive(Debug, Subcommand)]
+pub(super) enum DefinitionCommand {
+    /// Define a pool from libvirt's XML document
+    Define(DefineArgs),
+    /// Define, build and start a pool from options
+    Create(CreateArgs),
+    /// Edit a pool's definition with $VISUAL or $EDITOR
+    Edit {
+        /// Name or UUID
+        pool: String,
+    },
+}
+
+/// `define`.
+#[derive(Debug, Args)]
+pub(super) struct DefineArgs {
+    /// File with the document, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Start it
+    #[arg(long)]
+    pub(super) start: bool,
+    /// Build it before: with =overwrite even if that destroys data
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true,
+          default_missing_value = "yes")]
+    pub(super) build: Option<Build>,
+    #[command(flatten)]
+    pub(super) common: DefineCommon,
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// Name of the pool
+    pub(super) name: String,
+    /// Type of the pool, see poolctl types
+    #[arg(long = "type", value_name = "TYPE", value_parser = pool_type, default_value = "dir")]
+    pub(super) pool_type: PoolType,
+    #[command(flatten)]
+    pub(super) settings: PoolSettings,
+    /// Do not start it
+    #[arg(long)]
+    pub(super) no_start: bool,
+    /// Whether to build its storage before
+    #[arg(long, value_name = "HOW", default_value = "yes")]
+    pub(super) build: Build,
+    #[command(flatten)]
+    pub(super) common: DefineCommon,
+}
+
+/// What `define` and `create` share.
+#[derive(Debug, Args)]
+pub(super) struct DefineCommon {
+    /// Start it at boot, too
+    #[arg(long)]
+    pub(super) autostart: bool,
+    /// Forget it when it stops
+    #[arg(long, conflicts_with = "autostart")]
+    pub(super) transient: bool,
+    /// Check everything, change nothing
+    #[arg(long)]
+    pub(super) validate_only: bool,
+}
+
+/// Whether a pool's storage is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Build {
+    /// Take it as it is
+    No,
+    /// Make it, unless that would destroy data
+    Yes,
+    /// Make it, even if that destroys data
+    Overwrite,
+}
+
+impl Build {
+    /// The word on the bus.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Yes => "yes",
+            Self::Overwrite => "overwrite",
+        }
+    }
+}
+
+/// Commands on volumes. VOLUME is POOL/NAME, or the volume's path or key beginning with /.
+#[derive(Debug, Subcommand)]
+pub(super) enum VolCommand {
+    /// List the volumes of a pool
+    List {
+        /// Name or UUID
+        pool: String,
+    },
+    /// Show everything about a volume
+    Show {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+    },
+    /// Create a volume
+    Create {
+        /// POOL/NAME; with --xml only POOL
+        #[arg(value_name = "VOLUME")]
+        volume: String,
+        /// Capacity, such as 10G or 512MiB; may be left out with --backing
+        #[arg(value_parser = size, conflicts_with = "xml",
+              required_unless_present_any = ["backing", "xml"])]
+        size: Option<u64>,
+        /// File with libvirt's volume document, or - for standard input
+        #[arg(long, value_name = "FILE")]
+        xml: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Box<VolumeSettings>,
+    },
+    /// Delete volumes
+    Delete {
+        /// POOL/NAME, or its path
+        #[arg(required = true)]
+        volumes: Vec<VolumeRef>,
+        /// Although it is in use
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change the capacity of a volume
+    Resize {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+        /// New capacity, or +SIZE or -SIZE to add to it or take away
+        #[arg(value_name = "SIZE", allow_hyphen_values = true, value_parser = Resize::from_str)]
+        size: Resize,
+        /// Allow it to get smaller; what is beyond the end is lost
+        #[arg(long)]
+        shrink: bool,
+        /// Allocate what is added
+        #[arg(long)]
+        allocate: bool,
+        /// Although it is in use
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print the path of a volume
+    Path {
+        /// POOL/NAME, or its key
+        volume: VolumeRef,
+    },
+    /// Print a volume's XML document
+    Dump {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+    },
+}
+
+/// Commands on jobs.
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// List jobs under way, and those that ended within the last minute
+    List,
+    /// Wait for the end of a job; its error is the command's
+    Wait {
+        /// Number
+        job: u64,
+    },
+    /// End a job and undo its work
+    Cancel {
+        /// Number
+        job: u64,
+    },
+}
+
+/// Which volume is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum VolumeRef {
+    /// A path or key.
+    Path(String),
+    /// By name in a pool.
+    Name {
+        /// Name or UUID.
+        pool: String,
+        /// Name.
+        volume: String,
+    },
+}
+
+impl FromStr for VolumeRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('/') {
+            return Ok(Self::Path(text.to_owned()));
+        }
+        match text.split_once('/') {
+            Some((pool, volume)) if !volume.is_empty() && !volume.contains('/') => {
+                Ok(Self::Name { pool: pool.to_owned(), volume: volume.to_owned() })
+            }
+            _ => Err("a volume is POOL/NAME, or a path beginning with /".to_owned()),
+        }
+    }
+}
+
+/// A new capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resize {
+    /// So much.
+    To(u64),
+    /// So much more.
+    Grow(u64),
+    /// So much less.
+    Shrink(u64),
+}
+
+impl FromStr for Resize {
+    type Err = model::Error;
+
+    fn from_str(text: &str) -> model::Result<Self> {
+        match (text.strip_prefix('+'), text.strip_prefix('-')) {
+            (Some(more), _) => size(more).map(Self::Grow),
+            (_, Some(less)) => size(less).map(Self::Shrink),
+            _ => size(text).map(Self::To),
+        }
+    }
+}
+
+/// A size with an optional unit: 10G and 10GiB are 1024 each, 10GB is 1000.
+pub(super) fn size(text: &str) -> model::Result<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    model::parse_scaled(number, unit)
+}
+
+fn pool_type(text: &str) -> Result<PoolType, String> {
+    PoolType::from_name(text).ok_or_else(|| {
+        let known: Vec<_> = PoolType::ALL.iter().map(|known| known.as_str()).collect();
+        format!("types are {}", known.join(" "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_volume_is_named_by_pool_and_name_or_by_path() {
+        let named = |pool: &str, volume: &str| VolumeRef::Name {
+            pool: pool.to_owned(),
+            volume: volume.to_owned(),
+        };
+        assert_eq!("images/a b.qcow2".parse(), Ok(named("images", "a b.qcow2")));
+        assert_eq!("/srv/a".parse(), Ok(VolumeRef::Path("/srv/a".to_owned())));
+        for wrong in ["images", "images/", "images/a/b", ""] {
+            assert!(wrong.parse::<VolumeRef>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_new_size_may_be_relative() {
+        for (text, wanted) in [
+            ("10G", Resize::To(10 << 30)),
+            ("+512MiB", Resize::Grow(512 << 20)),
+            ("-1GB", Resize::Shrink(1_000_000_000)),
+            ("7", Resize::To(7)),
+        ] {
+            assert_eq!(text.parse::<Resize>().unwrap(), wanted, "{text}");
+        }
+        for wrong in ["", "G", "--1", "1.5G", "10Q", "+"] {
+            assert!(wrong.parse::<Resize>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Typed settings of a pool and options of a new volume: one option each, by the names of the bus.
+
+use super::options::size;
+use crate::client::{Options, Value};
+use crate::model::{self, Error, ErrorKind};
+use clap::Args;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Settings of `Manager.DefinePool`.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Settings of the pool")]
+pub(super) struct PoolSettings {
+    /// UUID [default: a new one]
+    #[arg(long)]
+    uuid: Option<String>,
+    /// Directory where its volumes are
+    #[arg(long, value_name = "PATH")]
+    target: Option<PathBuf>,
+    /// Server as NAME or NAME:PORT; may be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// Device, or an iSCSI target's IQN; may be repeated
+    #[arg(long = "device", value_name = "DEVICE")]
+    devices: Vec<String>,
+    /// Directory on the server
+    #[arg(long, value_name = "PATH")]
+    dir: Option<String>,
+    /// Volume group, Ceph pool, Gluster volume or zpool
+    #[arg(long, value_name = "NAME")]
+    source_name: Option<String>,
+    /// File system, partition table or kind of share
+    #[arg(long, value_name = "FORMAT")]
+    source_format: Option<String>,
+    /// NFS version
+    #[arg(long, value_name = "VERSION")]
+    protocol_version: Option<String>,
+    /// SCSI host
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: Option<String>,
+    /// Own initiator name
+    #[arg(long, value_name = "IQN")]
+    initiator: Option<String>,
+    /// chap or ceph
+    #[arg(long, value_name = "TYPE")]
+    auth_type: Option<String>,
+    /// User name on the server
+    #[arg(long, value_name = "USER")]
+    auth_username: Option<String>,
+    /// Secret with the password: UUID or usage
+    #[arg(long, value_name = "SECRET")]
+    auth_secret: Option<String>,
+    /// Vendor of the source, free text
+    #[arg(long)]
+    vendor: Option<String>,
+    /// Product of the source, free text
+    #[arg(long)]
+    product: Option<String>,
+    /// Mode of the directory, octal
+    #[arg(long, value_parser = mode)]
+    mode: Option<u32>,
+    /// Owner of the directory, name or uid
+    #[arg(long, value_parser = user)]
+    owner: Option<u32>,
+    /// Group of the directory, name or gid
+    #[arg(long, value_parser = group)]
+    group: Option<u32>,
+    /// SELinux label of the directory
+    #[arg(long)]
+    label: Option<String>,
+    /// Whether btrfs copies on write
+    #[arg(long, value_name = "BOOL")]
+    cow: Option<bool>,
+    /// Mount option; may be repeated
+    #[arg(long = "mount-option", value_name = "OPTION")]
+    mount_options: Vec<String>,
+    /// Ceph configuration; may be repeated
+    #[arg(long = "config-option", value_name = "NAME=VALUE", value_parser = assignment)]
+    config_options: Vec<(String, String)>,
+    /// How a refresh finds out allocations: default or capacity
+    #[arg(long, value_name = "HOW")]
+    refresh_allocation: Option<String>,
+}
+
+impl PoolSettings {
+    /// As `DefinePool` takes them.
+    pub(super) fn to_options(&self) -> model::Result<Options<'_>> {
+        let mut options = Options::new();
+        let target = self.target.as_deref().map(absolute).transpose()?;
+        put(&mut options, "target", target);
+        for (key, value) in [
+            ("uuid", &self.uuid),
+            ("dir", &self.dir),
+            ("source-name", &self.source_name),
+            ("source-format", &self.source_format),
+            ("protocol-version", &self.protocol_version),
+            ("adapter", &self.adapter),
+            ("initiator", &self.initiator),
+            ("auth-type", &self.auth_type),
+            ("auth-username", &self.auth_username),
+            ("auth-secret", &self.auth_secret),
+            ("vendor", &self.vendor),
+            ("product", &self.product),
+            ("label", &self.label),
+            ("refresh-allocation", &self.refresh_allocation),
+        ] {
+            put(&mut options, key, value.as_deref());
+        }
+        for (key, value) in [("mode", self.mode), ("owner", self.owner), ("group", self.group)] {
+            put(&mut options, key, value);
+        }
+        for (key, words) in [
+            ("hosts", &self.hosts),
+            ("devices", &self.devices),
+            ("mount-options", &self.mount_options),
+        ] {
+            put(&mut options, key, (!words.is_empty()).then(|| words.clone()));
+        }
+        put(&mut options, "cow", self.cow);
+        let config: HashMap<_, _> = self.config_options.iter().cloned().collect();
+        put(&mut options, "config-options", (!config.is_empty()).then_some(config));
+        Ok(options)
+    }
+}
+
+/// Options of `Pool.CreateVolume`.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Properties of the volume")]
+pub(super) struct VolumeSettings {
+    /// Format, such as raw or qcow2 [default: the pool's]
+    #[arg(long, conflicts_with = "xml")]
+    format: Option<String>,
+    /// Bytes to allocate at once
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "xml")]
+    allocation: Option<u64>,
+    /// Image that the new one is a difference to: POOL/NAME or path
+    #[arg(long, value_name = "VOLUME", conflicts_with = "xml")]
+    pub(super) backing: Option<String>,
+    /// Format of that image
+    #[arg(long, value_name = "FORMAT", requires = "backing")]
+    backing_format: Option<String>,
+    /// Cluster size of the image
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "xml")]
+    cluster_size: Option<u64>,
+    /// qcow2 compatibility level: 0.10 or 1.1
+    #[arg(long, value_name = "LEVEL", conflicts_with = "xml")]
+    compat: Option<String>,
+    /// Write reference counts late
+    #[arg(long, conflicts_with = "xml")]
+    lazy_refcounts: bool,
+    /// Sub-cluster allocation
+    #[arg(long, conflicts_with = "xml")]
+    extended_l2: bool,
+    /// What to allocate: none, metadata, falloc or full
+    #[arg(long, value_name = "HOW")]
+    preallocation: Option<String>,
+    /// Switch btrfs copy-on-write off
+    #[arg(long, conflicts_with = "xml")]
+    nocow: bool,
+    /// Mode of the file, octal
+    #[arg(long, value_parser = mode, conflicts_with = "xml")]
+    mode: Option<u32>,
+    /// Owner of the file, name or uid
+    #[arg(long, value_parser = user, conflicts_with = "xml")]
+    owner: Option<u32>,
+    /// Group of the file, name or gid
+    #[arg(long, value_parser = group, conflicts_with = "xml")]
+    group: Option<u32>,
+    /// SELinux label of the file
+    #[arg(long, conflicts_with = "xml")]
+    label: Option<String>,
+    /// Encrypt it: luks
+    #[arg(long, value_name = "FORMAT", requires = "secret", conflicts_with = "xml")]
+    encryption: Option<String>,
+    /// Secret with the passphrase: UUID or usage
+    #[arg(long, conflicts_with = "xml")]
+    secret: Option<String>,
+}
+
+impl VolumeSettings {
+    /// Adds them to the options of `CreateVolume`; the backing image is already a path.
+    pub(super) fn add_to<'a>(&'a self, options: &mut Options<'a>, backing: Option<String>) {
+        for (key, value) in [
+            ("format", &self.format),
+            ("backing-path", &backing),
+            ("backing-format", &self.backing_format),
+            ("compat", &self.compat),
+            ("preallocation", &self.preallocation),
+            ("label", &self.label),
+            ("encryption", &self.encryption),
+            ("secret", &self.secret),
+        ] {
+            put(options, key, value.clone());
+        }
+        for (key, value) in [("allocation", self.allocation), ("cluster-size", self.cluster_size)] {
+            put(options, key, value);
+        }
+        for (key, value) in [("mode", self.mode), ("owner", self.owner), ("group", self.group)] {
+            put(options, key, value);
+        }
+        for (key, flag) in [
+            ("lazy-refcounts", self.lazy_refcounts),
+            ("extended-l2", self.extended_l2),
+            ("nocow", self.nocow),
+        ] {
+            put(options, key, flag.then_some(true));
+        }
+    }
+}
+
+/// Adds an option that was given.
+fn put<'a>(options: &mut Options<'a>, key: &'static str, value: Option<impl Into<Value<'a>>>) {
+    options.extend(value.map(|value| (key, value.into())));
+}
+
+/// A path as the service sees it, which has another current directory.
+fn absolute(path: &Path) -> model::Result<String> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Error::io(format!("cannot use the path {}", path.display()), &error))?;
+    absolute.into_os_string().into_string().map_err(|path| {
+        Error::new(ErrorKind::InvalidArgument, format!("path {path:?} is not UTF-8"))
+    })
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("a mode is octal, at most 7777".to_owned()),
+    }
+}
+
+fn user(text: &str) -> Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    match nix::unistd::User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        _ => Err("no such user".to_owned()),
+    }
+}
+
+fn group(text: &str) -> Result<u32, String> {
+    if let Ok(gid) = text.parse() {
+        return Ok(gid);
+    }
+    match nix::unistd::Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        _ => Err("no such group".to_owned()),
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: PoolSettings,
+    }
+
+    #[test]
+    fn only_what_was_given_is_sent_with_its_type() {
+        let line = Line::try_parse_from([
+            "x",
+            "--target",
+            "/srv/x/",
+            "--host",
+            "a",
+            "--host",
+            "b:1",
+            "--mode",
+            "0750",
+            "--owner",
+            "root",
+            "--cow",
+            "false",
+            "--config-option",
+            "a=b=c",
+        ])
+        .unwrap();
+        let options = line.settings.to_options().unwrap();
+        let mut sent: Vec<_> = options
+            .iter()
+            .map(|(key, value)| format!("{key}={}", crate::client::to_json(value)))
+            .collect();
+        sent.sort();
+        assert_eq!(
+            sent,
+            [
+                "config-options={\"a\":\"b=c\"}",
+                "cow=false",
+                "hosts=[\"a\",\"b:1\"]",
+                "mode=488",
+                "owner=0",
+                "target=\"/srv/x/\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        for wrong in ["0o750", "789", "10000", "-1"] {
+            assert!(Line::try_parse_from(["x", &format!("--mode={wrong}")]).is_err(), "{wrong}");
+        }
+    }
+}

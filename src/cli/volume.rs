@@ -1,0 +1,223 @@
+//! Commands on volumes.
+
+use super::definition;
+use super::follow::{Step, complete};
+use super::options::{Resize, VolCommand, VolumeRef};
+use super::output::{self, Emphasis};
+use super::record::{Record, record, text};
+use super::session::Session;
+use super::settings::VolumeSettings;
+use super::table::{Field, Shown};
+use crate::client::{Options, PoolProxy};
+use crate::model::{Error, ErrorKind, Result};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Columns of `vol list`.
+const COLUMNS: &[Field] = &[
+    ("NAME", "name", Shown::Text),
+    ("FORMAT", "format", Shown::Text),
+    ("CAPACITY", "capacity", Shown::Size),
+    ("ALLOCATED", "allocation", Shown::Size),
+    ("PATH", "path", Shown::Text),
+];
+
+/// Properties that `vol list` needs beside its columns.
+const ALSO: &[&str] = &["Incomplete"];
+
+/// Lines of `vol show`.
+const DETAILS: &[Field] = &[
+    ("Name", "name", Shown::Text),
+    ("Pool", "pool", Shown::Text),
+    ("Path", "path", Shown::Text),
+    ("Key", "key", Shown::Text),
+    ("Kind", "kind", Shown::Text),
+    ("Format", "format", Shown::Text),
+    ("Format is", "format-source", Shown::Text),
+    ("Incomplete", "incomplete", Shown::Flag),
+    ("Capacity", "capacity", Shown::Size),
+    ("Allocated", "allocation", Shown::Size),
+    ("Physical", "physical", Shown::Size),
+    ("Backing", "backing-path", Shown::Text),
+    ("Backing format", "backing-format", Shown::Text),
+    ("Encrypted", "encrypted", Shown::Flag),
+    ("Modified", "modified", Shown::Time),
+    ("Mode", "mode", Shown::Mode),
+    ("Owner", "owner", Shown::Number),
+    ("Group", "group", Shown::Number),
+    ("Job", "job", Shown::Number),
+    ("Object", "object", Shown::Text),
+];
+
+/// Runs a command on volumes.
+pub(super) async fn run(session: &Session, command: VolCommand) -> anyhow::Result<()> {
+    match command {
+        VolCommand::List { pool } => list(session, &pool).await,
+        VolCommand::Show { volume } => show(session, &volume).await,
+        VolCommand::Create { volume, size, xml, settings } => match xml {
+            Some(xml) => create_from_xml(session, &volume, xml, &settings).await,
+            None => create(session, &volume.parse().map_err(usage)?, size, &settings).await,
+        },
+        VolCommand::Delete { volumes, force } => {
+            for volume in volumes {
+                delete(session, &volume, force).await?;
+            }
+            Ok(())
+        }
+        VolCommand::Resize { volume, size, shrink, allocate, force } => {
+            let flags = [("shrink", shrink), ("allocate", allocate), ("force", force)];
+            resize(session, &volume, size, flags).await
+        }
+        VolCommand::Path { volume } => {
+            let path = session.volume(&volume).await?.path().await?;
+            match session.global.json {
+                true => output::print_json(&json!({ "path": path }), true),
+                false => output::print(&format!("{}\n", output::printable(&path))),
+            }
+        }
+        VolCommand::Dump { volume } => {
+            output::print(&session.volume(&volume).await?.get_xml(&Options::new()).await?)
+        }
+    }
+}
+
+async fn list(session: &Session, pool: &str) -> anyhow::Result<()> {
+    let pool = session.pool(pool).await?;
+    let name = pool.name().await?;
+    let mut options = Options::new();
+    if !session.global.json {
+        let columns = COLUMNS.iter().map(|(_, key, _)| capitalised(key));
+        let also = ALSO.iter().map(|&name| name.to_owned());
+        options.insert("properties", columns.chain(also).collect::<Vec<_>>().into());
+    }
+    let (mut rows, mut after) = (Vec::new(), String::new());
+    loop {
+        let (page, next) = pool.list_volumes(&after, 0, &options).await?;
+        rows.extend(page.iter().map(|(path, properties)| named(record(path, properties), &name)));
+        if next.is_empty() {
+            break;
+        }
+        after = next;
+    }
+    session.show_list(COLUMNS, rows, |volume| {
+        if volume.get("incomplete") == Some(&json!(true)) {
+            Emphasis::Alarm
+        } else {
+            Emphasis::None
+        }
+    })
+}
+
+/// `format` -> `Format`, for keys of one word.
+fn capitalised(key: &str) -> String {
+    let (first, rest) = key.split_at(1);
+    first.to_ascii_uppercase() + rest
+}
+
+/// The record of a volume with its pool's name in place of the path.
+fn named(mut volume: Record, pool: &str) -> Record {
+    volume.insert("pool".to_owned(), pool.into());
+    volume
+}
+
+async fn show(session: &Session, volume: &VolumeRef) -> anyhow::Result<()> {
+    let path = session.volume(volume).await?.object_path();
+    let volume = record(&path, &session.properties(&path).await?);
+    let pool = session.names().await?.show(text(&volume, "pool"));
+    session.show_details(DETAILS, named(volume, &pool))
+}
+
+async fn create(
+    session: &Session,
+    volume: &VolumeRef,
+    size: Option<u64>,
+    settings: &VolumeSettings,
+) -> anyhow::Result<()> {
+    let VolumeRef::Name { pool, volume: name } = volume else {
+        return Err(usage("a new volume is named POOL/NAME".to_owned()).into());
+    };
+    let backing = match &settings.backing {
+        Some(image) => Some(backing_path(session, image).await?),
+        None => None,
+    };
+    let (mut options, _agent) = session.start_job().await;
+    settings.add_to(&mut options, backing);
+    let proxy = session.pool(pool).await?;
+    let (volume, job) = proxy.create_volume(name, size.unwrap_or(0), &options).await?;
+    let step = Step::new("Creating", "Created", format!("volume {pool}/{name}"));
+    complete(session, job, Some(&volume), &step).await
+}
+
+/// The path of a backing image that may be named as a volume.
+async fn backing_path(session: &Session, image: &str) -> Result<String> {
+    match image.parse().map_err(usage)? {
+        VolumeRef::Path(path) => Ok(path),
+        name => session.volume(&name).await?.path().await,
+    }
+}
+
+async fn create_from_xml(
+    session: &Session,
+    pool: &str,
+    file: PathBuf,
+    settings: &VolumeSettings,
+) -> anyhow::Result<()> {
+    let xml = definition::read(&file)?;
+    let (mut options, _agent) = session.start_job().await;
+    settings.add_to(&mut options, None);
+    let proxy: PoolProxy<'_> = session.pool(pool).await?;
+    let (volume, job) = proxy.create_volume_xml(&xml, &options).await?;
+    let name = session.names().await?.show(volume.as_str());
+    let step = Step::new("Creating", "Created", format!("volume {name}"));
+    complete(session, job, Some(&volume), &step).await
+}
+
+async fn delete(session: &Session, volume: &VolumeRef, force: bool) -> anyhow::Result<()> {
+    let (options, _agent) = session.start_job_with([("force", force)]).await;
+    let job = session.volume(volume).await?.delete(&options).await?;
+    complete(session, job, None, &Step::new("Deleting", "Deleted", subject(volume))).await
+}
+
+async fn resize(
+    session: &Session,
+    volume: &VolumeRef,
+    size: Resize,
+    flags: [(&'static str, bool); 3],
+) -> anyhow::Result<()> {
+    let (mut options, _agent) = session.start_job_with(flags).await;
+    let bytes = match size {
+        Resize::To(bytes) => bytes,
+        Resize::Grow(bytes) => {
+            if options.contains_key("shrink") {
+                return Err(
+                    usage("--shrink is for a smaller size, not for +SIZE".to_owned()).into()
+                );
+            }
+            options.insert("delta", true.into());
+            bytes
+        }
+        Resize::Shrink(bytes) => {
+            if !options.contains_key("shrink") {
+                let why = "a smaller size needs --shrink: what is beyond the new end is lost";
+                return Err(usage(why.to_owned()).into());
+            }
+            options.insert("delta", true.into());
+            bytes
+        }
+    };
+    let proxy = session.volume(volume).await?;
+    let job = proxy.resize(bytes, &options).await?;
+    let step = Step::new("Resizing", "Resized", subject(volume));
+    complete(session, job, Some(&proxy.object_path()), &step).await
+}
+
+fn subject(volume: &VolumeRef) -> String {
+    match volume {
+        VolumeRef::Path(path) => format!("volume {path}"),
+        VolumeRef::Name { pool, volume } => format!("volume {pool}/{volume}"),
+    }
+}
+
+fn usage(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
