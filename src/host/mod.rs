@@ -6,6 +6,7 @@
 mod directory;
 pub mod files;
 mod limits;
+mod own_process;
 mod packages;
 mod process;
 mod tool;
@@ -13,4 +14,5 @@ mod tool;
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary};
 pub use files::FileStat;
 pub use limits::{CancelToken, Limits};
+pub use own_process::{exit_now, take_passed_descriptors};
 pub use tool::{Command, Host, Output, SystemHost};
