@@ -64,6 +64,13 @@ impl From<Flaw> for Error {
     }
 }
 
+/// A part of a definition: how few and how many times it may be there, and how many it is.
+struct Part {
+    element: &'static str,
+    range: (usize, usize),
+    count: usize,
+}
+
 impl PoolDraft {
     /// The definition this draft means: libvirt's defaults filled in, everything checked.
     /// `InvalidArgument` names the element that is missing, out of place or wrong.
@@ -71,12 +78,24 @@ impl PoolDraft {
         Ok(self.check()?)
     }
 
+    /// What the draft says of where to look for sources: each part allowed for the type and
+    /// checked, nothing required or filled in.
+    pub fn check_source(mut self) -> Result<Source, Flaw> {
+        if let Some(pool_type) = self.pool_type {
+            self.check_misplaced(pool_type.info())?;
+            self.clean_source(pool_type.info())?;
+        }
+        self.check_texts()?;
+        Ok(self.source)
+    }
+
     /// As `complete`, for callers that can say where in a document the element is.
     pub fn check(mut self) -> Result<PoolDef, Flaw> {
         let pool_type = self.pool_type.ok_or_else(|| Flaw::new("", "the type is missing"))?;
         let info = pool_type.info();
         self.check_texts()?;
-        self.check_presence(info)?;
+        self.check_misplaced(info)?;
+        self.check_missing(info)?;
 
         let name = self.name.take().or_else(|| self.source.name.clone());
         let name = name.ok_or_else(|| Flaw::new("name", "a pool needs a name"))?;
@@ -98,51 +117,64 @@ impl PoolDraft {
         })
     }
 
-    /// Refuses what this type must have and has not, or has and must not.
-    fn check_presence(&self, info: &PoolTypeInfo) -> Result<(), Flaw> {
+    /// Every part with how many there may be and how many there are.
+    fn parts(&self, info: &PoolTypeInfo) -> [Part; 17] {
         let source = &self.source;
+        let part = |element, need, present| {
+            let range = match need {
+                Need::Never => (0, 0),
+                Need::May | Need::Filled => (0, 1),
+                Need::Must => (1, 1),
+            };
+            Part { element, range, count: usize::from(present) }
+        };
         let may = |yes: bool| if yes { Need::May } else { Need::Never };
+        let versions = may(info.pool_type == PoolType::NetFs);
+        let formats = may(!info.source_formats.is_empty());
         let permissions = self.permissions != Permissions::default();
-        let parts = [
-            ("source/dir", info.dir, source.dir.is_some()),
-            ("source/name", info.source_name, source.name.is_some()),
-            ("source/adapter", info.adapter, source.adapter.is_some()),
-            ("source/initiator", info.initiator, source.initiator_iqn.is_some()),
-            ("source/auth", may(info.auth.is_some()), source.auth.is_some()),
-            ("source/format", may(!info.source_formats.is_empty()), source.format.is_some()),
-            ("source/protocol", may(info.pool_type == PoolType::NetFs), {
-                source.protocol_version.is_some()
-            }),
-            ("source/vendor", info.vendor, source.vendor.is_some()),
-            ("source/product", info.vendor, source.product.is_some()),
-            ("target/path", info.target, self.target_path.is_some()),
-            ("target/permissions", may(info.target != Need::Never), permissions),
-            ("features/cow", info.cow, self.features.cow.is_some()),
-            ("refresh", info.refresh_allocation, self.refresh_allocation.is_some()),
-            ("mount_opts", info.mount_options, !self.mount_options.is_empty()),
-            ("config_opts", info.config_options, !self.config_options.is_empty()),
-        ];
-        let lists = [
-            ("source/host", info.hosts, source.hosts.len()),
-            ("source/device", info.devices, source.devices.len()),
-        ];
-        let misplaced = parts.iter().find(|(_, need, present)| *need == Need::Never && *present);
-        if let Some((element, ..)) = misplaced {
-            return Err(out_of_place(element, info));
-        }
-        if let Some((element, ..)) = lists.iter().find(|(_, (_, most), n)| *most == 0 && *n > 0) {
-            return Err(out_of_place(element, info));
-        }
-        if let Some((element, (_, most), _)) = lists.iter().find(|(_, (_, most), n)| n > most) {
-            return Err(Flaw::new(element, format!("{} pools have at most {most}", info.name)));
-        }
-        if let Some((element, ..)) = lists.iter().find(|(_, (least, _), n)| n < least) {
-            return Err(missing(element, info));
-        }
-        let absent = parts.iter().find(|(_, need, present)| *need == Need::Must && !*present);
-        match absent {
-            Some((element, ..)) => Err(missing(element, info)),
+        [
+            Part { element: "source/host", range: info.hosts, count: source.hosts.len() },
+            Part { element: "source/device", range: info.devices, count: source.devices.len() },
+            part("source/dir", info.dir, source.dir.is_some()),
+            part("source/name", info.source_name, source.name.is_some()),
+            part("source/adapter", info.adapter, source.adapter.is_some()),
+            part("source/initiator", info.initiator, source.initiator_iqn.is_some()),
+            part("source/auth", may(info.auth.is_some()), source.auth.is_some()),
+            part("source/format", formats, source.format.is_some()),
+            part("source/protocol", versions, source.protocol_version.is_some()),
+            part("source/vendor", info.vendor, source.vendor.is_some()),
+            part("source/product", info.vendor, source.product.is_some()),
+            part("target/path", info.target, self.target_path.is_some()),
+            part("target/permissions", may(info.target != Need::Never), permissions),
+            part("features/cow", info.cow, self.features.cow.is_some()),
+            part("refresh", info.refresh_allocation, self.refresh_allocation.is_some()),
+            part("mount_opts", info.mount_options, !self.mount_options.is_empty()),
+            part("config_opts", info.config_options, !self.config_options.is_empty()),
+        ]
+    }
+
+    /// Refuses what this type does not have, or not so many times.
+    fn check_misplaced(&self, info: &PoolTypeInfo) -> Result<(), Flaw> {
+        match self.parts(info).iter().find(|part| part.count > part.range.1) {
             None => Ok(()),
+            Some(Part { element, range: (_, 0), .. }) => {
+                let message = format!("is out of place; {} pools have none", info.name);
+                Err(Flaw::new(element, message))
+            }
+            Some(Part { element, range: (_, most), .. }) => {
+                Err(Flaw::new(element, format!("{} pools have at most {most}", info.name)))
+            }
+        }
+    }
+
+    /// Refuses to go without what this type must have.
+    fn check_missing(&self, info: &PoolTypeInfo) -> Result<(), Flaw> {
+        match self.parts(info).iter().find(|part| part.count < part.range.0) {
+            None => Ok(()),
+            Some(part) => {
+                let message = format!("is missing; {} pools need it", info.name);
+                Err(Flaw::new(part.element, message))
+            }
         }
     }
 
@@ -151,11 +183,23 @@ impl PoolDraft {
         if info.source_name == Need::Filled && source.name.is_none() {
             source.name = Some(pool.to_string());
         }
+        if info.dir == Need::Filled && source.dir.is_none() {
+            source.dir = Some("/".to_owned());
+        }
+        if source.format.is_none() {
+            source.format = info.default_source_format.map(str::to_owned);
+        }
+        self.clean_source(info)
+    }
+
+    /// Checks and normalises what is there.
+    fn clean_source(&mut self, info: &PoolTypeInfo) -> Result<(), Flaw> {
+        let source = &mut self.source;
         if let Some(name) = &source.name {
             check_source_name(name, info.pool_type)?;
         }
         source.format = match source.format.take() {
-            None => info.default_source_format.map(str::to_owned),
+            None => None,
             Some(word) if word == "unknown" => info.default_source_format.map(str::to_owned),
             Some(word) if info.source_formats.contains(&word.as_str()) => Some(word),
             Some(word) => {
@@ -166,7 +210,7 @@ impl PoolDraft {
                 ));
             }
         };
-        complete_dir(source, info)?;
+        clean_dir(source, info)?;
         for host in &mut source.hosts {
             check_host(&host.name)?;
             host.port = host.port.filter(|port| *port != 0);
@@ -297,14 +341,6 @@ impl PoolDraft {
     }
 }
 
-fn missing(element: &'static str, info: &PoolTypeInfo) -> Flaw {
-    Flaw::new(element, format!("is missing; {} pools need it", info.name))
-}
-
-fn out_of_place(element: &'static str, info: &PoolTypeInfo) -> Flaw {
-    Flaw::new(element, format!("is out of place; {} pools have none", info.name))
-}
-
 /// What begins with `-` would be an option of the program that it is given to.
 fn refuse_dash(element: &'static str, value: &str) -> Result<(), Flaw> {
     if value.starts_with('-') {
@@ -335,11 +371,10 @@ fn check_host(name: &str) -> Result<(), Flaw> {
 }
 
 /// The directory of the source, cleaned; absolute except where a share's name stands there.
-fn complete_dir(source: &mut Source, info: &PoolTypeInfo) -> Result<(), Flaw> {
+fn clean_dir(source: &mut Source, info: &PoolTypeInfo) -> Result<(), Flaw> {
     let is_share = matches!(source.format.as_deref(), Some("cifs" | "glusterfs"));
     source.dir = match source.dir.take() {
         Some(dir) if info.dir == Need::Filled => Some(clean_path(&format!("/{dir}"))),
-        None if info.dir == Need::Filled => Some("/".to_owned()),
         Some(dir) => Some(clean_path(&dir)),
         None => None,
     };

@@ -70,3 +70,18 @@ pub enum RefreshAllocation {
     /// Take the capacity.
     Capacity,
 }
+
+impl RefreshAllocation {
+    /// libvirt's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Capacity => "capacity",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Default, Self::Capacity].into_iter().find(|one| one.as_str() == name)
+    }
+}
