@@ -1,7 +1,10 @@
 //! Jobs as others see them.
 
-use crate::model::{Error, Result, Uuid, VolumeName};
+use super::jobs::Job;
+use crate::backend::Operation;
+use crate::model::{Error, ErrorKind, Result, Uuid, VolumeName};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// What a job does; the words are the bus's.
@@ -33,6 +36,31 @@ impl JobOperation {
             Self::VolumeResize => "volume-resize",
             Self::VolumeRefresh => "volume-refresh",
         }
+    }
+
+    /// What a backend must be able to do for it.
+    pub(super) fn needs(self) -> Operation {
+        match self {
+            Self::PoolStart => Operation::Start,
+            Self::PoolStop => Operation::Stop,
+            Self::PoolBuild => Operation::Build,
+            Self::PoolDelete => Operation::Delete,
+            Self::PoolRefresh | Self::VolumeRefresh => Operation::Refresh,
+            Self::VolumeCreate => Operation::CreateVolume,
+            Self::VolumeDelete => Operation::DeleteVolume,
+            Self::VolumeResize => Operation::ResizeVolume,
+        }
+    }
+
+    /// Whether it can be ended half-way and undone.
+    pub(super) fn cancelable(self) -> bool {
+        !matches!(self, Self::PoolStop | Self::PoolDelete | Self::VolumeDelete)
+    }
+}
+
+impl fmt::Display for JobOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -109,26 +137,46 @@ pub struct JobSnapshot {
 
 /// A job: to be watched, waited for, cancelled.
 #[derive(Debug, Clone)]
-pub struct JobHandle {}
+pub struct JobHandle(pub(super) Arc<Job>);
 
 impl JobHandle {
     /// Its number.
     pub fn id(&self) -> u64 {
-        todo!()
+        self.0.id
     }
 
     /// How it is now.
     pub fn snapshot(&self) -> Arc<JobSnapshot> {
-        todo!()
+        self.0.snapshot()
     }
 
     /// Waits for its end; its error if it failed.
     pub async fn wait(&self) -> Result<()> {
-        todo!()
+        let mut states = self.0.watch();
+        loop {
+            let now = Arc::clone(&states.borrow_and_update());
+            if now.state.ended() {
+                return now.error.clone().map_or(Ok(()), Err);
+            }
+            if states.changed().await.is_err() {
+                let gone = format!("job {} went with the daemon", self.id());
+                return Err(Error::new(ErrorKind::Failed, gone));
+            }
+        }
     }
 
     /// Asks for its end; `NotSupported` when it cannot be cancelled.
     pub fn cancel(&self) -> Result<()> {
-        todo!()
+        let now = self.snapshot();
+        let why = if now.state.ended() {
+            "has ended"
+        } else if now.cancelable {
+            self.0.cancel.cancel();
+            return Ok(());
+        } else {
+            "cannot be cancelled; wait for its end"
+        };
+        let message = format!("job {} ({}) {why}", self.id(), now.operation);
+        Err(Error::new(ErrorKind::NotSupported, message))
     }
 }

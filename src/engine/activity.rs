@@ -1,0 +1,270 @@
+//! The actor's part that starts, stops and reads a pool.
+
+use super::actor::{Actor, Results};
+use super::jobs::{Job, now_micros};
+use super::merge::Merged;
+use super::pool::{Late, Phase, clear_volumes, set_volumes};
+use super::run::Patience;
+use super::{JobOperation, ResultValue};
+use crate::backend::{ActivePool, BuildMode, StopOptions};
+use crate::model::{Error, ErrorKind, Result, Usage};
+use crate::store::RunState;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What is kept of an active pool until the next boot.
+fn run_state(active: &ActivePool, transient: bool) -> Result<RunState> {
+    let activation = serde_json::to_value(&active.activation).map_err(|error| {
+        let message = format!("pool {}: cannot keep its state: {error}", active.def.name);
+        Error::new(ErrorKind::Failed, message)
+    })?;
+    Ok(RunState {
+        def: active.def.as_ref().clone(),
+        activation: Some(activation),
+        stopped_by_hand: false,
+        transient,
+    })
+}
+
+impl Actor {
+    pub(super) async fn start(
+        &mut self,
+        job: &Arc<Job>,
+        build: Option<BuildMode>,
+    ) -> Result<Results> {
+        if self.pool.look(|core| core.active.is_some()) {
+            let message = format!("{} is active already", self.pool.describe());
+            return Err(Error::new(ErrorKind::Active, message));
+        }
+        self.pool.update(&self.shared, |core, next| {
+            core.phase = Phase::Starting;
+            core.stopped_by_hand = false;
+            next.last_error = None;
+        });
+        let done = self.start_steps(job, build).await;
+        self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        self.note(&done);
+        done
+    }
+
+    async fn start_steps(&mut self, job: &Arc<Job>, build: Option<BuildMode>) -> Result<Results> {
+        if let Some(mode) = build {
+            self.build_storage(job, mode).await?;
+        }
+        let snapshot = self.pool.snapshot();
+        let def = Arc::clone(&snapshot.def);
+        let transient = !snapshot.persistent;
+        let backend = self.shared.backend(&def, JobOperation::PoolStart)?;
+        backend.check_definition(&def)?;
+        let store = Arc::clone(&self.shared.store);
+        let patience = Patience::Within(self.shared.options.start_timeout);
+        let active = self
+            .run(Some(job), patience, "the start")
+            .run_or(
+                move |ctx| {
+                    let activation = backend.start(&def, ctx)?;
+                    let active = ActivePool { def, activation };
+                    let kept = run_state(&active, transient)
+                        .and_then(|state| store.save_run_state(&state));
+                    if let Err(error) = kept {
+                        backend.stop(&active, StopOptions::default(), ctx)?;
+                        return Err(error);
+                    }
+                    Ok(active)
+                },
+                Late::Started,
+            )
+            .await?;
+        self.pool.update(&self.shared, |core, _| {
+            core.active = Some(Arc::new(active));
+            core.epoch += 1;
+            core.gone = false;
+        });
+        let loaded = self.read(Some(job)).await;
+        if loaded.is_err() && !self.pool.look(|core| core.dead) {
+            let (active, _) = self.started()?;
+            self.stop_storage(None, active, StopOptions::default(), Instant::now(), false).await?;
+        }
+        loaded
+    }
+
+    pub(super) async fn stop(
+        &mut self,
+        job: &Arc<Job>,
+        options: StopOptions,
+        by: Instant,
+        idle: bool,
+    ) -> Result<Results> {
+        let Ok((active, _)) = self.started() else {
+            if !idle {
+                return Err(super::pool::not_active(&self.pool.snapshot()));
+            }
+            let state = RunState {
+                def: self.pool.snapshot().def.as_ref().clone(),
+                activation: None,
+                stopped_by_hand: true,
+                transient: false,
+            };
+            self.shared.store(move |store| store.save_run_state(&state)).await?;
+            return Ok(Results::new());
+        };
+        let pool = &self.pool;
+        pool.update(&self.shared, |core, _| match core.leases.first_key_value() {
+            Some((volume, holder)) if !options.force => Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "volume {volume} of {} is under {}; wait for it, or stop with force",
+                    pool.describe(),
+                    holder.describe()
+                ),
+            )),
+            _ => {
+                core.phase = Phase::Stopping;
+                core.leases.values().for_each(|job| job.cancel.cancel());
+                Ok(())
+            }
+        })?;
+        if options.force {
+            self.wait_for_leases(by).await;
+        }
+        let stopped = self.stop_storage(Some(job), active, options, by, true).await;
+        self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        self.note(&stopped);
+        stopped.map(|()| Results::new())
+    }
+
+    /// Waits for cancelled jobs to roll back, for half of the time that the stop has.
+    async fn wait_for_leases(&self, by: Instant) {
+        let mut version = self.pool.version.subscribe();
+        let half = by.saturating_duration_since(Instant::now()) / 2;
+        let free = version.wait_for(|_| self.pool.look(|core| core.leases.is_empty()));
+        if tokio::time::timeout(half, free).await.is_err() {
+            tracing::warn!(POOLD_POOL = %self.pool.uuid, "stopping although jobs do not end");
+        }
+    }
+
+    /// Stops the storage; then forgets that it was active.
+    async fn stop_storage(
+        &self,
+        job: Option<&Arc<Job>>,
+        active: Arc<ActivePool>,
+        options: StopOptions,
+        by: Instant,
+        by_hand: bool,
+    ) -> Result<()> {
+        let backend = self.shared.backend_of(active.def.pool_type)?;
+        let store = Arc::clone(&self.shared.store);
+        let snapshot = self.pool.snapshot();
+        let persistent = snapshot.persistent;
+        let patience = match options.force {
+            true => Patience::Force(by.saturating_duration_since(Instant::now())),
+            false => Patience::Within(self.shared.options.stop_timeout),
+        };
+        let uuid = self.pool.uuid;
+        self.run(job, patience, "the stop")
+            .run(move |ctx| {
+                backend.stop(&active, options, ctx)?;
+                if !(by_hand && persistent) {
+                    return store.remove_run_state(uuid);
+                }
+                store.save_run_state(&RunState {
+                    def: active.def.as_ref().clone(),
+                    activation: None,
+                    stopped_by_hand: true,
+                    transient: false,
+                })
+            })
+            .await?;
+        self.pool.update(&self.shared, |core, next| {
+            core.active = None;
+            core.epoch += 1;
+            core.gone = false;
+            core.dead = false;
+            core.stopped_by_hand = by_hand;
+            core.pending.clear();
+            core.deferred.clear();
+            clear_volumes(&self.shared, uuid, &mut next.volumes);
+            next.usage = Usage::default();
+            next.skipped = 0;
+            next.loaded = false;
+            next.stale = false;
+            next.last_error = None;
+            if let Some(def) = next.next_def.take() {
+                next.def = def;
+            }
+        });
+        Ok(())
+    }
+
+    /// Reads usage and volumes, and merges them into what is published. When it fails the old
+    /// list stays, marked stale.
+    pub(super) async fn read(&self, job: Option<&Arc<Job>>) -> Result<Results> {
+        let (active, epoch) = self.started()?;
+        let backend = self.shared.backend(&active.def, JobOperation::PoolRefresh)?;
+        let base = self.pool.update(&self.shared, |core, next| {
+            core.touched = Some(core.leases.keys().cloned().collect());
+            next.volumes.clone()
+        });
+        let patience = Patience::Within(self.shared.options.refresh_timeout);
+        let merged = self
+            .run(job, patience, "the refresh")
+            .run(move |ctx| Ok(Merged::new(&base, backend.refresh(&active, ctx)?)))
+            .await;
+        self.pool.update(&self.shared, |core, next| {
+            let touched = core.touched.take().unwrap_or_default();
+            if core.epoch != epoch {
+                return Err(super::pool::not_active(next));
+            }
+            let merged = match merged {
+                Ok(merged) => merged,
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    next.stale = true;
+                    core.gone |= error.kind() == ErrorKind::Inaccessible && !core.dead;
+                    next.last_error = Some(error.clone());
+                    return Err(error);
+                }
+            };
+            next.usage = merged.usage;
+            next.skipped = merged.skipped;
+            let kept = touched.iter().chain(core.leases.keys());
+            let (volumes, changes) = merged.publish(&next.volumes, kept);
+            set_volumes(&self.shared, self.pool.uuid, &mut next.volumes, volumes, &changes);
+            next.loaded = true;
+            next.stale = false;
+            next.last_refresh = now_micros();
+            next.last_error = None;
+            core.gone = false;
+            let count = u64::try_from(next.volumes.len()).unwrap_or(u64::MAX);
+            Ok(Results::from([("volumes", ResultValue::Number(count))]))
+        })
+    }
+
+    /// Sees whether the storage is what was started, and reads it again when it is back.
+    pub(super) async fn check(&self) {
+        let Ok((active, epoch)) = self.started() else { return };
+        let Ok(backend) = self.shared.backend_of(active.def.pool_type) else { return };
+        let patience = Patience::Within(self.shared.options.refresh_timeout);
+        let checked =
+            self.run(None, patience, "a check").run(move |ctx| backend.usage(&active, ctx)).await;
+        let back = self.pool.update(&self.shared, |core, next| {
+            if core.epoch != epoch || core.dead {
+                return false;
+            }
+            match checked {
+                Ok(usage) => {
+                    next.usage = usage;
+                    core.gone || !next.loaded
+                }
+                Err(error) => {
+                    core.gone |= error.kind() == ErrorKind::Inaccessible;
+                    next.last_error = Some(error);
+                    false
+                }
+            }
+        });
+        if back {
+            drop(self.read(None).await);
+        }
+    }
+}

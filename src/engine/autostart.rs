@@ -1,0 +1,124 @@
+//! Autostart: once per boot, all pools at once, each tried again until it is up.
+
+use super::handle::PoolHandle;
+use super::jobs::now_micros;
+use super::pool::Pool;
+use super::shared::{ROOT, Shared};
+use super::{Caller, JobHandle, PoolState};
+use crate::model::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The boot's autostart, unless it was done. It is done when every pool is up, was stopped by
+/// hand, or can never be: a daemon that dies before that begins again.
+pub(super) async fn at_boot(shared: &Arc<Shared>) {
+    if matches!(shared.store(|store| Ok(store.autostart_done())).await, Ok(true)) {
+        return;
+    }
+    let mut tries = JoinSet::new();
+    for pool in shared.pools().into_iter().filter(|pool| wanted(pool)) {
+        tries.spawn(bring_up(Arc::clone(shared), pool, None));
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        while tries.join_next().await.is_some() {}
+        if shared.closing.is_cancelled() {
+            return;
+        }
+        if let Err(error) = shared.store(|store| store.mark_autostart_done()).await {
+            tracing::error!("cannot remember that autostart was done: {error}");
+        }
+    });
+}
+
+/// Starts what is marked, now; what fails is tried again in the background.
+pub(super) async fn now(shared: &Arc<Shared>, caller: &Caller) -> Result<Vec<JobHandle>> {
+    let mut jobs = Vec::new();
+    for pool in shared.pools().into_iter().filter(|pool| wanted(pool)) {
+        let handle = PoolHandle { shared: Arc::clone(shared), pool: Arc::clone(&pool) };
+        match handle.start(None, caller).await {
+            Ok(job) => {
+                jobs.push(job.clone());
+                tokio::spawn(bring_up(Arc::clone(shared), pool, Some(job)));
+            }
+            Err(error) if error.kind() == ErrorKind::LimitsExceeded => return Err(error),
+            Err(error) => publish_wait(shared, &pool, &error, 0),
+        }
+    }
+    Ok(jobs)
+}
+
+fn wanted(pool: &Pool) -> bool {
+    let now = pool.snapshot();
+    let by_hand = pool.look(|core| core.stopped_by_hand);
+    now.autostart && now.persistent && now.state == PoolState::Inactive && !by_hand
+}
+
+/// Tries until the pool is up, or nobody wants it any more. `job` is a first try under way.
+async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandle>) {
+    let _busy = shared.busy();
+    let stop = CancellationToken::new();
+    let before = pool.change(|core| core.retry.replace(stop.clone()));
+    if let Some(before) = before {
+        before.cancel();
+    }
+    let handle = PoolHandle { shared: Arc::clone(&shared), pool: Arc::clone(&pool) };
+    let (mut pause, longest) = shared.options.retry;
+    loop {
+        let error = match try_start(&handle, job.take()).await {
+            Ok(()) => break,
+            Err(error) => error,
+        };
+        let hopeless = matches!(
+            error.kind(),
+            ErrorKind::NotSupported | ErrorKind::InvalidArgument | ErrorKind::Active
+        );
+        if hopeless || stop.is_cancelled() || shared.closing.is_cancelled() {
+            break;
+        }
+        // Watched from before it is said, so that nothing is missed in between.
+        let appears = super::live::appearance(&shared, &pool.snapshot().def);
+        publish_wait(&shared, &pool, &error, due(pause));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
+            () = appears => pause = shared.options.retry.0,
+            () = stop.cancelled() => break,
+            () = shared.closing.cancelled() => break,
+        }
+        if !wanted(&pool) && !pool.look(|core| core.stuck > 0) {
+            break;
+        }
+    }
+    // A later autostart of the same pool says these itself.
+    if !stop.is_cancelled() {
+        pool.update(&shared, |core, next| {
+            core.retry = None;
+            next.waiting_for.clear();
+            next.next_try = 0;
+        });
+    }
+}
+
+async fn try_start(handle: &PoolHandle, job: Option<JobHandle>) -> Result<()> {
+    let job = match job {
+        Some(job) => job,
+        None => handle.start(None, &ROOT).await?,
+    };
+    job.wait().await
+}
+
+/// When a pause ends, in µs since the epoch.
+fn due(pause: Duration) -> u64 {
+    now_micros().saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn publish_wait(shared: &Shared, pool: &Pool, error: &Error, next_try: u64) {
+    tracing::warn!(POOLD_POOL = %pool.uuid, "autostart of {}: {error}", pool.describe());
+    pool.update(shared, |_, next| {
+        next.waiting_for = super::live::awaited(&next.def);
+        next.next_try = next_try;
+        next.last_error = Some(error.clone());
+    });
+}

@@ -1,0 +1,111 @@
+//! Reads single volumes again after they changed behind our back; bursts merge.
+
+use super::actor::Command;
+use super::pool::{Pool, set_volume};
+use super::run::{Patience, Run};
+use super::shared::Shared;
+use super::{JobOperation, PoolState};
+use crate::model::{ErrorKind, Result, Usage, Volume, VolumeName};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Volumes read by one operation.
+const BATCH: usize = 256;
+
+/// What an operation read.
+type Readings = (Vec<(VolumeName, Result<Option<Volume>>)>, Option<Usage>);
+
+/// Starts the reader of a pool; it ends with the pool.
+pub(super) fn spawn(shared: &Arc<Shared>, pool: &Arc<Pool>) {
+    let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
+    tokio::spawn(async move {
+        loop {
+            pool.stirred.notified().await;
+            while let Some(batch) = take(&pool) {
+                read(&shared, &pool, batch).await;
+            }
+            if pool.look(|core| core.removed) {
+                return;
+            }
+        }
+    });
+}
+
+/// Asks for volumes to be read again; those under a job when it ends.
+pub(super) fn reread(pool: &Pool, names: impl IntoIterator<Item = VolumeName>) {
+    pool.change(|core| core.pending.extend(names));
+    pool.stirred.notify_one();
+}
+
+fn take(pool: &Pool) -> Option<Vec<VolumeName>> {
+    let readable = pool.snapshot().state == PoolState::Active;
+    pool.change(|core| {
+        if !readable {
+            // A refresh reads them when the pool is back.
+            core.pending.clear();
+        }
+        let (leased, free): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut core.pending)
+            .into_iter()
+            .partition(|name| core.leases.contains_key(name));
+        core.deferred.extend(leased);
+        let mut free = free.into_iter();
+        let batch: Vec<_> = free.by_ref().take(BATCH).collect();
+        core.pending.extend(free);
+        if batch.is_empty() {
+            return None;
+        }
+        core.touched_in_reading = Some(BTreeSet::new());
+        Some(batch)
+    })
+}
+
+async fn read(shared: &Arc<Shared>, pool: &Arc<Pool>, batch: Vec<VolumeName>) {
+    let prepared = pool.active().and_then(|(active, epoch)| {
+        let backend = shared.backend(&active.def, JobOperation::VolumeRefresh)?;
+        Ok((active, epoch, backend))
+    });
+    let Ok((active, epoch, backend)) = prepared else { return };
+    let patience = Patience::Within(shared.options.refresh_timeout);
+    let run = Run { shared, pool, job: None, patience, what: "reading volumes" };
+    let readings: Result<Readings> = run
+        .run(move |ctx| {
+            let read = |name: VolumeName| {
+                let found = backend.refresh_volume(&active, &name, ctx);
+                (name, found)
+            };
+            Ok((batch.into_iter().map(read).collect(), backend.usage(&active, ctx).ok()))
+        })
+        .await;
+    let Ok((readings, usage)) = readings else { return };
+    let doubtful = pool.update(shared, |core, next| {
+        let touched = core.touched_in_reading.take().unwrap_or_default();
+        if core.epoch != epoch || core.active.is_none() {
+            return false;
+        }
+        if let Some(usage) = usage {
+            next.usage = usage;
+        }
+        let mut doubtful = false;
+        for (name, found) in readings {
+            if core.leases.contains_key(&name) {
+                core.deferred.insert(name);
+            } else if touched.contains(&name) {
+                core.pending.insert(name);
+            } else {
+                match found {
+                    Ok(found) => {
+                        set_volume(shared, pool.uuid, core, &mut next.volumes, &name, found);
+                    }
+                    Err(error) => {
+                        doubtful |= error.kind() == ErrorKind::Inaccessible;
+                        tracing::debug!(POOLD_POOL = %pool.uuid, "volume {name}: {error}");
+                    }
+                }
+            }
+        }
+        doubtful
+    });
+    if doubtful {
+        pool.send(shared, Command::Check);
+    }
+}

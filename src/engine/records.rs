@@ -1,0 +1,154 @@
+//! What backends ask of the engine while they work: declarations, undo steps, other pools' volumes.
+
+use super::jobs::Job;
+use super::shared::Shared;
+use crate::backend::{Journal, KnownVolumes, Records, Undo};
+use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
+use crate::store::Store;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Declarations, kept by the store.
+pub(super) struct StoreRecords(pub(super) Arc<Store>);
+
+impl Records for StoreRecords {
+    fn declared(&self, pool: Uuid, name: &VolumeName) -> Option<Declaration> {
+        self.0.declared(pool, name)
+    }
+
+    fn declare(&self, pool: Uuid, name: &VolumeName, declaration: &Declaration) -> Result<()> {
+        self.0.declare(pool, name, declaration)
+    }
+
+    fn forget(&self, pool: Uuid, name: &VolumeName) -> Result<()> {
+        self.0.forget(pool, name)
+    }
+}
+
+/// The undo steps of one operation; what is not ended is undone when it is dropped.
+pub(super) struct JobJournal {
+    store: Arc<Store>,
+    pool: Uuid,
+    job: Option<u64>,
+    steps: Mutex<Vec<Undo>>,
+}
+
+impl JobJournal {
+    /// The journal of an operation of `job`, or of one that has none and changes nothing.
+    pub(super) fn new(shared: &Shared, pool: Uuid, job: Option<&Arc<Job>>) -> Self {
+        Self {
+            store: Arc::clone(&shared.store),
+            pool,
+            job: job.map(|job| job.id),
+            steps: Mutex::default(),
+        }
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<Undo>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The operation succeeded: nothing is to be undone.
+    pub(super) fn commit(&self) -> Result<()> {
+        let mut steps = self.steps();
+        if let Some(job) = self.job.filter(|_| !steps.is_empty()) {
+            self.store.end_journal(job)?;
+        }
+        steps.clear();
+        Ok(())
+    }
+
+    /// The operation failed: undoes its steps, last first. What cannot be undone stays recorded
+    /// for the next start.
+    pub(super) fn roll_back(&self) {
+        let steps = std::mem::take(&mut *self.steps());
+        let Some(job) = self.job.filter(|_| !steps.is_empty()) else { return };
+        let undone = undo(&steps).and_then(|()| self.store.end_journal(job));
+        if let Err(error) = undone {
+            tracing::error!(job, "the job's steps are undone at the next start: {error}");
+        }
+    }
+}
+
+impl Journal for JobJournal {
+    fn record(&self, undo: &Undo) -> Result<()> {
+        let job = self.job.ok_or_else(|| {
+            Error::new(ErrorKind::Failed, "only a job may take steps that need undoing")
+        })?;
+        let step = serde_json::to_value(undo).map_err(|error| {
+            Error::new(ErrorKind::Failed, format!("cannot record an undo step: {error}"))
+        })?;
+        self.store.journal_step(job, self.pool, &step)?;
+        self.steps().push(undo.clone());
+        Ok(())
+    }
+}
+
+impl Drop for JobJournal {
+    fn drop(&mut self) {
+        self.roll_back();
+    }
+}
+
+/// Undoes steps, last first; all of them are tried, the first failure is returned.
+pub(super) fn undo(steps: &[Undo]) -> Result<()> {
+    steps.iter().rev().map(|step| step.apply()).fold(Ok(()), Result::and)
+}
+
+/// Which volumes are differences to which files, over all pools.
+#[derive(Default)]
+pub(super) struct Backings(Mutex<HashMap<Box<str>, BTreeSet<(Uuid, VolumeName)>>>);
+
+impl Backings {
+    /// Says that a volume changed.
+    pub(super) fn replace(
+        &self,
+        pool: Uuid,
+        name: &VolumeName,
+        before: Option<&Volume>,
+        after: Option<&Volume>,
+    ) {
+        let before = before.and_then(Volume::backing).map(|backing| backing.path.as_str());
+        let after = after.and_then(Volume::backing).map(|backing| backing.path.as_str());
+        if before == after {
+            return;
+        }
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = before
+            && let Some(overlays) = table.get_mut(path)
+        {
+            overlays.remove(&(pool, name.clone()));
+            if overlays.is_empty() {
+                table.remove(path);
+            }
+        }
+        if let Some(path) = after {
+            table.entry(path.into()).or_default().insert((pool, name.clone()));
+        }
+    }
+
+    fn overlay_of(&self, path: &str) -> Option<(Uuid, VolumeName)> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(path).and_then(BTreeSet::first).cloned()
+    }
+}
+
+/// The volumes of all pools.
+pub(super) struct AllVolumes(pub(super) Arc<Shared>);
+
+impl KnownVolumes for AllVolumes {
+    fn overlay_of(&self, path: &str) -> Option<String> {
+        let (pool, volume) = self.0.backings.overlay_of(path)?;
+        let pool = Arc::clone(self.0.registry().pools.get(&pool)?);
+        Some(format!("volume {volume} in {}", pool.describe()))
+    }
+
+    fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
+        let name = Path::new(path).file_name()?.to_str()?;
+        self.0.snapshots().iter().find_map(|pool| {
+            let volume = pool.volumes.get(name)?;
+            (volume.path.as_ref() == path).then(|| Arc::clone(volume))
+        })
+    }
+}

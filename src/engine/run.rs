@@ -1,0 +1,236 @@
+//! One operation of a backend: on a thread, to a deadline, with an end whatever happens.
+//!
+//! A call that does not return by its deadline fails `TimedOut`, and its pool is dead: nothing
+//! more is given to it until the call returns, so that it costs one thread and nobody else anything.
+
+use super::actor::Command;
+use super::jobs::Job;
+use super::pool::{Late, Pool};
+use super::records::{AllVolumes, JobJournal, StoreRecords};
+use super::shared::Shared;
+use crate::backend::{Backend, Journal, OpContext};
+use crate::host::{CancelToken, Limits};
+use crate::model::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+/// How long an operation may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Patience {
+    /// So long; for the pool as a whole.
+    Within(Duration),
+    /// So long; for a job on a volume.
+    Volume(Duration),
+    /// For a job on a volume: as long as it makes progress, or the pool answers beside it.
+    WhileAlive,
+    /// So long, on a pool that may be dead.
+    Force(Duration),
+}
+
+/// One operation, to be run.
+pub(super) struct Run<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) pool: &'a Arc<Pool>,
+    /// Whose work it is; none for what nobody asked for.
+    pub(super) job: Option<&'a Arc<Job>>,
+    pub(super) patience: Patience,
+    /// What it is, for the message when it hangs.
+    pub(super) what: &'static str,
+}
+
+impl Run<'_> {
+    /// Runs it; what it did after having been given up is undone only if it says how.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&OpContext) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run_or(work, |_| Late::Nothing).await
+    }
+
+    /// Runs it; `late` says what is to be undone when it succeeds after it was given up.
+    pub(super) async fn run_or<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&OpContext) -> Result<T> + Send + 'static,
+        late: impl FnOnce(T) -> Late + Send + 'static,
+    ) -> Result<T> {
+        let (shared, pool) = (self.shared, self.pool);
+        let lane = match self.patience {
+            Patience::Within(_) => Some(&pool.pool_lane),
+            Patience::Volume(_) | Patience::WhileAlive => Some(&pool.volume_lane),
+            Patience::Force(_) => None,
+        };
+        let place = match lane {
+            Some(lane) => Some(self.while_wanted(acquire(lane)).await??),
+            None => None,
+        };
+        let mut permit = self.while_wanted(shared.workers.permit()).await??;
+
+        if let Some(job) = self.job {
+            shared.jobs.begin(job);
+        }
+        let cancel = CancelToken::default();
+        let limits = Limits { deadline: self.soft_deadline(), cancel: cancel.clone() };
+        let (context, journal) = self.context(limits);
+        let mut result = shared.workers.start(move || {
+            let done = work(&context).and_then(|done| journal.commit().map(|()| done));
+            if done.is_err() {
+                journal.roll_back();
+            }
+            done
+        })?;
+
+        let hard = match self.wait(&mut result, &cancel).await {
+            Ok(done) => return done,
+            Err(given_up_after) => given_up_after,
+        };
+        cancel.cancel();
+        permit.write_off();
+        let error = Error::new(
+            ErrorKind::TimedOut,
+            format!(
+                "{} of {} did not end in {} s; it is inaccessible until that returns",
+                self.what,
+                pool.describe(),
+                hard.as_secs_f32()
+            ),
+        );
+        pool.update(shared, |core, next| {
+            core.stuck += 1;
+            core.dead = true;
+            next.last_error = Some(error.clone());
+        });
+        tracing::warn!(POOLD_POOL = %pool.uuid, "{error}");
+        let (shared, pool, what) = (Arc::clone(shared), Arc::clone(pool), self.what);
+        tokio::spawn(async move {
+            let returned = result.await.unwrap_or_else(|_| Err(lost()));
+            drop((place, permit));
+            tracing::info!(POOLD_POOL = %pool.uuid, "{what} of {} returned", pool.describe());
+            let idle = pool.update(&shared, |core, _| {
+                core.stuck -= 1;
+                core.late.extend(returned.ok().map(late));
+                core.stuck == 0
+            });
+            if idle {
+                pool.send(&shared, Command::Recover);
+            }
+        });
+        Err(error)
+    }
+
+    /// Waits for the result; or says after how long it was given up.
+    async fn wait<T>(
+        &self,
+        result: &mut oneshot::Receiver<Result<T>>,
+        cancel: &CancelToken,
+    ) -> Result<Result<T>, Duration> {
+        let begun = Instant::now();
+        let tick = self.shared.options.refresh_timeout;
+        let mut hard = match self.patience {
+            Patience::WhileAlive => None,
+            Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
+                Some(begun + time)
+            }
+        };
+        let mut check = begun + tick;
+        let mut progress = None;
+        loop {
+            let given_up = async {
+                match hard {
+                    Some(hard) => tokio::time::sleep_until(hard).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = &mut *result => return Ok(done.unwrap_or_else(|_| Err(lost()))),
+                () = given_up => return Err(begun.elapsed()),
+                () = cancelled(self.job), if !cancel.is_cancelled() => {
+                    cancel.cancel();
+                    let grace = Instant::now() + self.shared.options.stop_timeout / 2;
+                    hard = Some(hard.map_or(grace, |hard| hard.min(grace)));
+                }
+                () = tokio::time::sleep_until(check), if hard.is_none() => {
+                    let now = self.job.map(|job| job.progress.get());
+                    if now == std::mem::replace(&mut progress, now) {
+                        if self.pool.look(|core| core.dead) {
+                            return Err(begun.elapsed());
+                        }
+                        probe(self.shared, self.pool);
+                    }
+                    check = Instant::now() + tick;
+                }
+            }
+        }
+    }
+
+    /// What the operation is told: a tenth earlier than when it is given up, so that it can end
+    /// by itself.
+    fn soft_deadline(&self) -> Option<std::time::Instant> {
+        match self.patience {
+            Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
+                std::time::Instant::now().checked_add(time * 9 / 10)
+            }
+            Patience::WhileAlive => None,
+        }
+    }
+
+    /// Waits for something as long as the operation is wanted and the pool lives.
+    async fn while_wanted<T>(&self, wait: impl Future<Output = T>) -> Result<T> {
+        let mut died = self.pool.died.subscribe();
+        let forced = matches!(self.patience, Patience::Force(_));
+        tokio::select! {
+            biased;
+            () = cancelled(self.job) => {
+                Err(Error::new(ErrorKind::Cancelled, "cancelled before it began"))
+            }
+            _ = died.wait_for(|died| *died), if !forced => Err(self.pool.inaccessible()),
+            got = wait => Ok(got),
+        }
+    }
+
+    fn context(&self, limits: Limits) -> (OpContext, Arc<JobJournal>) {
+        let journal = Arc::new(JobJournal::new(self.shared, self.pool.uuid, self.job));
+        let context = OpContext {
+            limits,
+            progress: self.job.map(|job| job.progress.clone()).unwrap_or_default(),
+            host: Arc::clone(&self.shared.host),
+            records: Arc::new(StoreRecords(Arc::clone(&self.shared.store))),
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            known: Arc::new(AllVolumes(Arc::clone(self.shared))),
+        };
+        (context, journal)
+    }
+}
+
+async fn acquire(lane: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    Arc::clone(lane).acquire_owned().await.map_err(|_| lost())
+}
+
+async fn cancelled(job: Option<&Arc<Job>>) {
+    match job {
+        Some(job) => job.cancel.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Failed, "the operation was lost")
+}
+
+/// Asks a pool whether it lives: reads its room, to the deadline of a refresh.
+fn probe(shared: &Arc<Shared>, pool: &Arc<Pool>) {
+    let Ok((active, _)) = pool.active() else { return };
+    let Ok(backend) = shared.backend_of(active.def.pool_type) else { return };
+    let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
+    tokio::spawn(async move {
+        let within = Patience::Within(shared.options.refresh_timeout);
+        let run =
+            Run { shared: &shared, pool: &pool, job: None, patience: within, what: "a probe" };
+        let backend: Arc<dyn Backend> = backend;
+        if let Err(error) = run.run(move |ctx| backend.usage(&active, ctx)).await {
+            tracing::debug!(POOLD_POOL = %pool.uuid, "a job makes no progress: {error}");
+        }
+    });
+}

@@ -1,0 +1,1 @@
+//! Stories about the engine, told with a simulated backend.
