@@ -2,7 +2,7 @@
 
 use super::actor::{Command, Work};
 use super::jobs::Job;
-use super::pool::{Pool, not_active};
+use super::pool::{Core, Pool, not_active};
 use super::shared::Shared;
 use super::{Caller, JobHandle, JobOperation, PoolSnapshot, PoolState};
 use crate::backend::{BuildMode, StopOptions};
@@ -125,10 +125,7 @@ impl PoolHandle {
         caller: &Caller,
     ) -> Result<JobHandle> {
         self.shared.backend(&self.snapshot().def, operation)?;
-        let joined = self.pool.look(|core| {
-            self.admit(work, core, &self.snapshot())?;
-            Ok(core.joinable(work))
-        })?;
+        let joined = self.pool.look(|core| self.admit(work, core).map(|()| core.joinable(work)))?;
         if let Some(job) = joined {
             return Ok(JobHandle(job));
         }
@@ -153,7 +150,7 @@ impl PoolHandle {
 
     /// Refuses at once what could only fail; not certain while jobs are queued, whose effect the
     /// actor will see.
-    fn admit(&self, work: Work, core: &super::pool::Core, now: &PoolSnapshot) -> Result<()> {
+    fn admit(&self, work: Work, core: &Core) -> Result<()> {
         if core.removed {
             return Err(self.pool.no_more());
         }
@@ -166,7 +163,9 @@ impl PoolHandle {
         }
         match work {
             Work::Stop { idle: true, .. } => Ok(()),
-            Work::Stop { .. } | Work::Refresh if core.active.is_none() => Err(not_active(now)),
+            Work::Stop { .. } | Work::Refresh if core.active.is_none() => {
+                Err(not_active(&self.snapshot()))
+            }
             Work::Start(_) | Work::Build(_) | Work::Delete { .. } if core.active.is_some() => {
                 let message = format!("{} is active; stop it first", self.pool.describe());
                 Err(Error::new(ErrorKind::Active, message))
@@ -176,7 +175,7 @@ impl PoolHandle {
     }
 }
 
-impl super::pool::Core {
+impl Core {
     /// The job that does what a new one would do.
     fn joinable(&self, work: Work) -> Option<Arc<Job>> {
         let last = match work {
