@@ -21,7 +21,7 @@ test: test-unit test-bus test-host ## the unit, bus and host tiers
 
 test-unit: ## beside the code: no bus, no root
 	@scripts/setup.sh build
-	$(CARGO) test $(CARGOFLAGS) --lib --bins
+	$(CARGO) test $(CARGOFLAGS) --lib --bins --test cli
 
 test-bus: ## the built poold on a private bus with the real polkitd
 	@scripts/setup.sh bus

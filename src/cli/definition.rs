@@ -1,11 +1,14 @@
 //! Commands on definitions: from a document, from options, in an editor, checked only.
 
 use super::follow::{Step, complete, report};
-use super::options::{Build, CreateArgs, DefineArgs, DefineCommon, DefinitionCommand};
+use super::options::{
+    Build, CreateArgs, DefineArgs, DefineCommon, DefinitionCommand, Global, ValidateArgs,
+};
 use super::output;
 use super::session::Session;
 use crate::client::{ObjectPath, Options};
 use crate::model::{Error, ErrorKind, Result};
+use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,6 +23,16 @@ pub(super) async fn run(session: &Session, command: DefinitionCommand) -> anyhow
         DefinitionCommand::Define(args) => define(session, &args).await,
         DefinitionCommand::Create(args) => create(session, &args).await,
         DefinitionCommand::Edit { pool } => edit(session, &pool).await,
+    }
+}
+
+/// Checks a document without the service.
+pub(super) fn validate(args: &ValidateArgs, global: &Global) -> anyhow::Result<()> {
+    let text = read(&args.file)?;
+    let document = crate::xml::canonical(&text, args.pool_type)?;
+    match global.json {
+        true => output::print_json(&json!({ "xml": document }), true),
+        false => output::print(&document),
     }
 }
 

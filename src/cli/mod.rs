@@ -51,6 +51,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
+        Command::Validate(args) => definition::validate(&args, &cli.global),
         Command::Completion { shell } => output::print(&completion(shell)),
         Command::Service(command) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -50,6 +50,8 @@ pub(super) struct Global {
 pub(super) enum Command {
     #[command(flatten)]
     Service(ServiceCommand),
+    /// Check a document without the service, and print it as poold would write it
+    Validate(ValidateArgs),
     /// Print the completion script of a shell
     Completion {
         /// Shell
@@ -223,6 +225,17 @@ pub(super) struct DefineCommon {
     /// Check everything, change nothing
     #[arg(long)]
     pub(super) validate_only: bool,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    /// File with the document, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Type of the pool that a volume document is for
+    #[arg(long, value_name = "TYPE", value_parser = pool_type)]
+    pub(super) pool_type: Option<PoolType>,
 }
 
 /// Whether a pool's storage is made.
