@@ -5,7 +5,9 @@
 
 mod directory;
 pub mod files;
+mod inotify;
 mod limits;
+mod mounts;
 mod own_process;
 mod packages;
 mod process;
@@ -13,6 +15,8 @@ mod tool;
 
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary};
 pub use files::FileStat;
+pub use inotify::{DirectoryChanges, DirectoryWatch, DirectoryWatcher};
 pub use limits::{CancelToken, Limits};
+pub use mounts::{Mount, MountTable, MountWatch};
 pub use own_process::{exit_now, take_passed_descriptors};
 pub use tool::{Command, Host, Output, SystemHost};
