@@ -8,9 +8,8 @@ set -euo pipefail
 
 SUITE=bookworm
 MIRROR=${POOLD_MIRROR:-http://deb.debian.org/debian}
-# qemu-utils: a process that holds an image as a guest does. util-linux-extra and the like are not
-# needed; dbus-user-session would start user buses.
-PACKAGES=systemd,systemd-sysv,dbus,polkitd,libpam-systemd,qemu-utils
+# procps has /bin/kill, for ExecReload=; qemu-utils a process that holds an image as a guest does.
+PACKAGES=systemd,systemd-sysv,dbus,polkitd,libpam-systemd,procps,qemu-utils
 
 cache=${POOLD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/poold}
 key=$(cat "$0" - <<<"$MIRROR $(dpkg --print-architecture)" | sha256sum | cut -c1-16)
@@ -30,11 +29,10 @@ build() {
         --customize-hook='rm -f "$1/etc/resolv.conf" "$1/etc/hostname"' \
         --customize-hook='echo poold-test >"$1/etc/hostname"' \
         "$SUITE" "$work/root" "$MIRROR" >&2
-    # A password dialog, a clock or a mirror have no place in a test machine.
-    ln -sf /dev/null "$work/root/etc/systemd/system/systemd-timesyncd.service"
-    ln -sf /dev/null "$work/root/etc/systemd/system/apt-daily.timer"
-    ln -sf /dev/null "$work/root/etc/systemd/system/apt-daily-upgrade.timer"
-    # The journal must outlive a reboot, and nobody may be root by a password.
+    # No mirror is asked from within.
+    ln -s /dev/null "$work/root/etc/systemd/system/apt-daily.timer"
+    ln -s /dev/null "$work/root/etc/systemd/system/apt-daily-upgrade.timer"
+    # The journal outlives a reboot.
     mkdir -p "$work/root/var/log/journal"
     chroot "$work/root" useradd --create-home --shell /bin/bash alice
 }

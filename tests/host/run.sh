@@ -29,6 +29,33 @@ for file in "$here"/{machine,support}.sh "$here"/steps/*.sh; do
     . "$file"
 done
 
+# In this order: later ones use what earlier ones made.
+STEPS=(
+    systemd_finds_nothing_wrong_with_the_units
+    the_service_is_up_after_boot_when_enabled
+    a_users_call_to_the_bus_name_starts_the_service
+    a_connection_to_the_socket_starts_the_service
+    the_service_is_active_only_after_it_has_its_name
+    nobody_but_root_can_own_the_name
+    a_configuration_that_cannot_be_read_fails_once_and_says_where
+    the_service_lives_in_the_mount_namespace_of_pid_1
+    the_service_is_confined_as_its_unit_says
+    a_reload_takes_a_definition_put_there_by_hand
+    a_daemon_that_stands_still_is_killed_and_comes_back
+    a_daemon_that_was_killed_comes_back_with_its_pools
+    a_stop_ends_cleanly_and_keeps_the_socket
+    no_call_is_lost_in_a_hundred_idle_exits
+    no_connection_to_the_socket_is_lost_in_idle_exits
+    a_caller_that_stays_keeps_the_daemon
+    images_can_be_made_in_a_pool_that_starts_at_boot
+    the_journal_has_fields_for_pool_volume_job_and_caller
+    a_guest_goes_on_while_the_service_restarts
+    a_pool_stopped_by_hand_stays_stopped_until_the_next_boot
+    pools_marked_autostart_come_up_at_boot_by_themselves
+    a_service_ordered_after_autostart_finds_its_pools
+    a_unit_can_require_one_pool
+)
+
 WORDS=("$@")
 [ -n "$(cgroup2_mount)" ] || skip_all "no cgroup2 file system is mounted"
 build=${POOLD_BUILD:-$tree/target/debug}
@@ -58,7 +85,8 @@ cached=$("$here/root.sh" 2>"$work/root.log") || {
 machine_prepare "$cached" "$work"
 
 step uninstall_removes_every_file_that_install_put_there
-(set -e; make_install; machine_boot) >"$work/boot.log" 2>&1 || {
+(set -e; make_install; machine_boot) >"$work/boot.log" 2>&1
+[ $? = 0 ] || {
     cat "$work/boot.log" "$work/console"
     echo "RESULT host boot fail"
     exit 1

@@ -4,17 +4,20 @@
 
 passed=0 failed=0 skipped=0
 
-# step FUNCTION: runs it and reports; on failure with what it printed and what the journal says.
+# step FUNCTION: runs it and reports, with what it writes to descriptor 3 as a note; on failure with
+# what it printed and what the journal says. 77 is a skip.
 step() {
-    local name=$1 log=$work/step.log status=0
+    local name=$1 log=$work/step.log status
     selected "$name" || return 0
+    # Not as part of a list (`||`, `if`): that would take the effect from `set -e`.
     (
         set -eE
         trap 'echo "failed: $BASH_COMMAND (line $LINENO of ${BASH_SOURCE##*/})"' ERR
         "$name"
-    ) >"$log" 2>&1 </dev/null || status=$?
+    ) 3>"$work/note" >"$log" 2>&1 </dev/null
+    status=$?
     case $status in
-        0) passed=$((passed + 1)); echo "RESULT host $name pass" ;;
+        0) passed=$((passed + 1)); echo "RESULT host $name pass $(cat "$work/note")" ;;
         77) skipped=$((skipped + 1)); echo "RESULT host $name skip $(tail -n 1 "$log")" ;;
         *)
             failed=$((failed + 1))

@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# How the service goes on and ends: reload, watchdog, SIGTERM, idle exit.
+
+a_reload_takes_a_definition_put_there_by_hand() {
+    local pid
+    m systemctl start poold.service
+    pid=$(daemon_pid)
+    m sh -c 'mkdir -p /srv/by-hand; cat >/etc/poold/pools/by-hand.xml' <<'XML'
+<pool type='dir'>
+  <name>by-hand</name>
+  <target><path>/srv/by-hand</path></target>
+</pool>
+XML
+    not pool by-hand
+    m systemctl reload poold.service
+    wait_for 10 "the pool is there" pool by-hand
+    unit_is poold.service ActiveState active
+    is "$(daemon_pid)" "$pid"
+}
+
+a_daemon_that_stands_still_is_killed_and_comes_back() {
+    local pid restarts
+    drop_in watchdog '[Service]' WatchdogSec=2s
+    m systemctl restart poold.service
+    pid=$(daemon_pid)
+    restarts=$(unit poold.service NRestarts)
+    # Alive it is left alone: two watchdog periods pass while it answers.
+    for _ in 1 2 3 4; do
+        sleep 1
+        m busctl get-property org.poold1 /org/poold1 org.poold1.Manager Version
+    done
+    is "$(daemon_pid)" "$pid"
+    m kill -STOP "$pid"
+    wait_for 30 "another daemon runs" unit_is poold.service NRestarts $((restarts + 1))
+    wait_for 30 "it is ready" unit_is poold.service ActiveState active
+    not is "$(daemon_pid)" "$pid"
+    pool by-hand
+    m journalctl --quiet --no-pager -u poold.service | grep -q 'Watchdog timeout'
+    drop_in_away watchdog
+    m systemctl restart poold.service
+}
+
+a_daemon_that_was_killed_comes_back_with_its_pools() {
+    local pid
+    m systemctl start poold.service
+    pid=$(daemon_pid)
+    m poolctl start by-hand
+    pool_is by-hand active
+    m kill -KILL "$pid"
+    wait_for 30 "another daemon runs" other_daemon "$pid"
+    pool_is by-hand active
+}
+
+other_daemon() {
+    local now
+    now=$(daemon_pid)
+    [ "$now" != 0 ] && [ "$now" != "$1" ] && unit_is poold.service ActiveState active
+}
+
+a_stop_ends_cleanly_and_keeps_the_socket() {
+    m systemctl start poold.service
+    m systemctl stop poold.service
+    unit_is poold.service Result success
+    unit_is poold.service ExecMainStatus 0
+    unit_is poold.socket ActiveState active
+    m test -S /run/poold/bus
+}
+
+# Calls come while the daemon is about to leave, again and again; each must be answered, by the
+# old one or by a new one, and find what was there before.
+no_call_is_lost_in_a_hundred_idle_exits() {
+    configure 'idle-timeout = "20ms"' '[timeouts]' 'job-retention = "10ms"'
+    m sh -s >"$work/calls" <<'SH'
+        daemons() { journalctl --quiet -u poold.service -o cat | grep -c '^Starting '; }
+        before=$(daemons) calls=0 began=$(date +%s)
+        while :; do
+            # From none to 80 ms between two calls: some meet the daemon, some its end, some nobody.
+            sleep "0.0$((calls % 9))"
+            answer=$(busctl call --timeout=20 org.poold1 /org/poold1 org.poold1.Manager LookupPool \
+                'sa{sv}' by-hand 0 2>&1) || { echo "call $calls is lost: $answer"; exit 1; }
+            case $answer in 'o "/org/poold1/pools/'*) ;; *) echo "call $calls: $answer"; exit 1 ;; esac
+            calls=$((calls + 1))
+            [ $((calls % 20)) = 0 ] || continue
+            cycles=$(($(daemons) - before))
+            [ "$cycles" -lt 100 ] || break
+            [ $(($(date +%s) - began)) -lt 300 ] || { echo "only $cycles idle exits in 300 s"; exit 1; }
+        done
+        echo "$calls calls answered over $cycles idle exits"
+SH
+    tail -n 1 "$work/calls" >&3
+    unit_is poold.service Result success
+    unit_is poold.service NRestarts 0
+    pool_is by-hand active
+}
+
+no_connection_to_the_socket_is_lost_in_idle_exits() {
+    m sh -s >"$work/calls" <<'SH'
+        daemons() { journalctl --quiet -u poold.service -o cat | grep -c '^Starting '; }
+        before=$(daemons) calls=0
+        while [ "$calls" -lt 60 ]; do
+            sleep "0.0$((calls % 9))"
+            answer=$(poolctl --address unix:path=/run/poold/bus list 2>&1) ||
+                { echo "connection $calls is lost: $answer"; exit 1; }
+            case $answer in *by-hand*) ;; *) echo "connection $calls: $answer"; exit 1 ;; esac
+            calls=$((calls + 1))
+        done
+        cycles=$(($(daemons) - before))
+        [ "$cycles" -gt 5 ] || { echo "only $cycles idle exits"; exit 1; }
+        echo "$calls connections answered over $cycles idle exits"
+SH
+    tail -n 1 "$work/calls" >&3
+}
+
+# A client that stays on the bus and may come again keeps the daemon.
+a_caller_that_stays_keeps_the_daemon() {
+    local pid
+    m systemctl start poold.service
+    pid=$(daemon_pid)
+    m systemd-run --quiet --unit=watcher poolctl monitor
+    wait_for 10 "it listens" m sh -c 'busctl list --no-legend | grep -q poolctl'
+    sleep 2
+    is "$(daemon_pid)" "$pid"
+    m systemctl stop watcher.service
+    wait_for 20 "the daemon leaves" unit_is poold.service ActiveState inactive
+    configure
+}
