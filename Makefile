@@ -28,6 +28,11 @@ test-bus: ## the built poold on a private bus with the real polkitd
 	$(CARGO) test $(CARGOFLAGS) --no-run --test bus
 	scripts/as-root.sh $(CARGO) test $(CARGOFLAGS) --test bus -- --nocapture
 
+test-host: ## what `make install` installs, in a Debian with real systemd
+	@scripts/setup.sh host
+	$(CARGO) build $(CARGOFLAGS) --bins
+	@scripts/as-root.sh tests/host/run.sh
+
 .PHONY: build
 build: ## release programs, for install
 	$(CARGO) build $(CARGOFLAGS) --release --bins

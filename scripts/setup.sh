@@ -11,13 +11,12 @@ build,run,bus,host,lint,bench | /usr/include/stdio.h             | libc6-dev
 run,bus,bench                 | dbus-daemon                      | dbus-daemon
 run,bus,bench                 | busctl                           | systemd
 run,bus,bench                 | /usr/lib/polkit-1/polkitd        | polkitd
-run,bus,host,bench            | qemu-img                         | qemu-utils
-run,bus,host,bench            | setpriv                          | util-linux
+run,bus,bench                 | qemu-img                         | qemu-utils
+run,bus,bench                 | setpriv                          | util-linux
 bus                           | systemd-socket-activate          | systemd
 bus                           | bindfs                           | bindfs
 bus,lint                      | xmllint                          | libxml2-utils
 host                          | mmdebstrap                       | mmdebstrap
-host                          | systemd-nspawn                   | systemd-container
 lint                          | shellcheck                       | shellcheck
 '
 

@@ -78,13 +78,13 @@ machine_boot() {
 machine_find_leader() {
     local pid
     [ ! -e "$MACHINE_DIR/status" ] || { echo "systemd-nspawn ended"; cat "$MACHINE_DIR/console"; exit 1; }
-    for pid in $(find "$MACHINE_CGROUP" -name cgroup.procs -exec cat {} +); do
+    while read -r pid; do
         if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = systemd ] &&
             [ "$(awk '/^NSpid:/ { print $NF }' "/proc/$pid/status")" = 1 ]; then
             echo "$pid" >"$MACHINE_DIR/leader"
             return 0
         fi
-    done
+    done < <(find "$MACHINE_CGROUP" -name cgroup.procs -exec cat {} +)
     return 1
 }
 

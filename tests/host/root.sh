@@ -15,20 +15,23 @@ cache=${POOLD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/poold}
 key=$(cat "$0" - <<<"$MIRROR $(dpkg --print-architecture)" | sha256sum | cut -c1-16)
 dir=$cache/host-$key
 
+# apt downloads as a user of its own, which cannot write here; root can.
+download() {
+    (cd "$1" && apt-get -o APT::Sandbox::User=root download systemd-container libsystemd-shared >&2)
+}
+
 build() {
     local work=$1
     mkdir -p "$work/deb"
     chmod 755 "$work"
-    # apt downloads as its own user, which cannot write here; root may.
-    (cd "$work/deb" && apt-get -o APT::Sandbox::User=root download \
-        systemd-container libsystemd-shared >&2)
+    download "$work/deb" || { apt-get update >&2 && download "$work/deb"; }
     for deb in "$work"/deb/*.deb; do dpkg-deb -x "$deb" "$work/tools"; done
     rm -r "$work/deb"
     mmdebstrap --quiet --mode=root --variant=minbase --include="$PACKAGES" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --customize-hook='rm -f "$1/etc/resolv.conf" "$1/etc/hostname"' \
-        --customize-hook='echo poold-test >"$1/etc/hostname"' \
         "$SUITE" "$work/root" "$MIRROR" >&2
+    rm -f "$work/root/etc/resolv.conf"
+    echo poold-test >"$work/root/etc/hostname"
     # No mirror is asked from within.
     ln -s /dev/null "$work/root/etc/systemd/system/apt-daily.timer"
     ln -s /dev/null "$work/root/etc/systemd/system/apt-daily-upgrade.timer"

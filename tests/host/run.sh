@@ -21,6 +21,7 @@ skip_all() {
 if [ -z "${POOLD_HOST_TIER:-}" ]; then
     [ "$(id -u)" = 0 ] || skip_all "needs root"
     command -v mmdebstrap >/dev/null || skip_all "mmdebstrap is not installed: apt-get install mmdebstrap"
+    unshare -m true || skip_all "no mount namespace can be made here"
     POOLD_HOST_TIER=1 exec unshare -m --propagation private "$0" "$@"
 fi
 
@@ -56,6 +57,7 @@ STEPS=(
     a_unit_can_require_one_pool
 )
 
+# shellcheck disable=SC2034 # for support.sh
 WORDS=("$@")
 [ -n "$(cgroup2_mount)" ] || skip_all "no cgroup2 file system is mounted"
 build=${POOLD_BUILD:-$tree/target/debug}
@@ -85,14 +87,9 @@ cached=$("$here/root.sh" 2>"$work/root.log") || {
 machine_prepare "$cached" "$work"
 
 step uninstall_removes_every_file_that_install_put_there
-(set -e; make_install; machine_boot) >"$work/boot.log" 2>&1
-[ $? = 0 ] || {
-    cat "$work/boot.log" "$work/console"
-    echo "RESULT host boot fail"
-    exit 1
-}
+step -a the_machine_boots_with_what_was_installed
+[ "$failed" = 0 ] || { cat "$work/console"; summary; exit 1; }
 for name in "${STEPS[@]}"; do step "$name"; done
-WORDS=()
-step the_machine_powers_off
-step uninstall_after_use_leaves_only_what_is_the_users
+step -a the_machine_powers_off
+step -a uninstall_after_use_leaves_only_what_is_the_users
 summary

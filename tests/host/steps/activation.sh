@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # How the service comes up: by the bus, by the socket, at boot; and what it says of itself.
 
 # Stopped as after an idle exit: the socket stays.

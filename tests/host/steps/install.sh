@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # make install and make uninstall.
 
 every_file() { find "$MACHINE" -xdev ! -type d | sort; }
@@ -29,6 +29,11 @@ systemd_finds_nothing_wrong_with_the_units() {
     units=$(m sh -c 'ls /usr/lib/systemd/system/poold* | sed s/@/@x/')
     # shellcheck disable=SC2086
     is "$(m systemd-analyze verify --man=no $units 2>&1)" ""
+}
+
+the_machine_boots_with_what_was_installed() {
+    make_install
+    machine_boot
 }
 
 the_machine_powers_off() { machine_off; }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # How the service goes on and ends: reload, watchdog, SIGTERM, idle exit.
 
 a_reload_takes_a_definition_put_there_by_hand() {

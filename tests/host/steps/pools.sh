@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Pools over restarts and reboots, and what the journal says of them.
 
 images_can_be_made_in_a_pool_that_starts_at_boot() {
