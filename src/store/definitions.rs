@@ -144,3 +144,137 @@ fn file_name(name: &PoolName) -> Result<String> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn pool(name: &str, uuid: u128, target: &str) -> PoolDef {
+        let uuid = Uuid::from_u128(uuid);
+        let text = format!(
+            "<pool type='dir'><name>{name}</name><uuid>{uuid}</uuid>\
+             <target><path>{target}</path></target></pool>"
+        );
+        xml::parse_pool(&text).unwrap()
+    }
+
+    fn stored(def: &PoolDef, autostart: bool) -> StoredPool {
+        StoredPool { def: def.clone(), autostart }
+    }
+
+    #[test]
+    fn a_definition_and_its_autostart_are_there_after_a_restart() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        assert_eq!(store.pools(), (vec![], vec![]));
+        let (a, b) = (pool("a", 1, "/srv/a"), pool(".b ä", 2, "/srv/b"));
+        store.save_pool(&a).unwrap();
+        store.save_pool(&b).unwrap();
+        store.set_autostart(&a.name, true).unwrap();
+        store.set_autostart(&a.name, true).unwrap();
+        store.set_autostart(&b.name, false).unwrap();
+        let link = root.path().join("etc/poold/autostart/a.xml");
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("../pools/a.xml"));
+        assert!(fs::read_to_string(&link).unwrap().contains("<name>a</name>"));
+
+        let store = Store::open(root.path()).unwrap();
+        assert_eq!(store.pools(), (vec![stored(&b, false), stored(&a, true)], vec![]));
+        let moved = pool("a", 1, "/srv/elsewhere");
+        store.save_pool(&moved).unwrap();
+        assert_eq!(store.pools().0[1], stored(&moved, true));
+        store.set_autostart(&a.name, false).unwrap();
+        store.remove_pool(&b.name).unwrap();
+        store.remove_pool(&b.name).unwrap();
+        assert_eq!(
+            Store::open(root.path()).unwrap().pools(),
+            (vec![stored(&moved, false)], vec![])
+        );
+    }
+
+    #[test]
+    fn a_pool_that_is_defined_anew_does_not_inherit_the_autostart_of_the_old() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let a = pool("a", 1, "/srv/a");
+        store.save_pool(&a).unwrap();
+        store.set_autostart(&a.name, true).unwrap();
+        // Killed in the middle of an undefine.
+        fs::remove_file(root.path().join("etc/poold/pools/a.xml")).unwrap();
+        let store = Store::open(root.path()).unwrap();
+        assert_eq!(store.pools(), (vec![], vec![]));
+        store.save_pool(&a).unwrap();
+        assert_eq!(store.pools(), (vec![stored(&a, false)], vec![]));
+    }
+
+    #[test]
+    fn files_that_are_no_definitions_are_reported_and_left_alone() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let good = pool("good", 1, "/srv/good");
+        store.save_pool(&good).unwrap();
+        let dir = root.path().join("etc/poold/pools");
+        let text = fs::read_to_string(dir.join("good.xml")).unwrap();
+        let torn = &text[..text.len() / 2];
+        for (file, content) in [
+            ("copy.xml", text.as_str()),
+            ("torn.xml", torn),
+            ("empty.xml", ""),
+            ("large.xml", &" ".repeat(2 << 20)),
+            ("same-uuid.xml", &text.replace("<name>good<", "<name>same-uuid<")),
+            ("good.xml.rpmsave", torn),
+        ] {
+            fs::write(dir.join(file), content).unwrap();
+        }
+        fs::create_dir(dir.join("directory.xml")).unwrap();
+        nix::unistd::mkfifo(&dir.join("fifo.xml"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let (pools, problems) = store.pools();
+        assert_eq!(pools, [stored(&good, false)]);
+        let found: Vec<_> = problems
+            .iter()
+            .map(|problem| problem.path.file_name().unwrap().to_str().unwrap())
+            .collect();
+        let expected = ["copy", "directory", "empty", "fifo", "large", "same-uuid", "torn"];
+        assert_eq!(found, expected.map(|name| name.to_owned() + ".xml"));
+        assert!(problems[0].message.contains("good.xml"), "{}", problems[0].message);
+        assert!(problems[5].message.contains("uuid of pool good"), "{}", problems[5].message);
+        assert_eq!(fs::read_to_string(dir.join("torn.xml")).unwrap(), torn);
+
+        let error = store.save_pool(&pool("torn", 7, "/srv/torn")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        let error = store.save_pool(&pool("same-uuid", 7, "/srv/x")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert_eq!(fs::read_to_string(dir.join("torn.xml")).unwrap(), torn);
+    }
+
+    #[test]
+    fn a_definition_written_by_hand_gets_a_uuid_that_stays() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let text = "<pool type='dir'><name>a</name><target><path>/srv/a</path></target></pool>";
+        fs::write(root.path().join("etc/poold/pools/a.xml"), text).unwrap();
+        let (pools, problems) = store.pools();
+        assert_eq!((pools.len(), problems), (1, vec![]));
+        assert_eq!(Store::open(root.path()).unwrap().pools().0, pools);
+        // Spelled otherwise it is still one.
+        let spelled = Uuid::from_u128(0xabc).simple().to_string().to_uppercase();
+        let text = text.replace("</name>", &format!("</name><uuid>{spelled}</uuid>"));
+        fs::write(root.path().join("etc/poold/pools/a.xml"), &text).unwrap();
+        assert_eq!(store.pools().0[0].def.uuid, Uuid::from_u128(0xabc));
+        assert_eq!(fs::read_to_string(root.path().join("etc/poold/pools/a.xml")).unwrap(), text);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_file_is_an_error_that_says_so() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let longest = pool(&"x".repeat(251), 1, "/srv/a");
+        store.save_pool(&longest).unwrap();
+        store.set_autostart(&longest.name, true).unwrap();
+        assert_eq!(store.pools().0, [stored(&longest, true)]);
+        let error = store.save_pool(&pool(&"x".repeat(252), 2, "/srv/b")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().contains("at most 251 bytes"), "{error}");
+    }
+}

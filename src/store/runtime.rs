@@ -162,3 +162,56 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value)
         .map_err(|e| Error::new(ErrorKind::Failed, format!("cannot be written as JSON: {e}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::fs;
+    use tempfile::TempDir;
+
+    fn state(name: &str, uuid: u128) -> RunState {
+        let uuid = Uuid::from_u128(uuid);
+        let text = format!(
+            "<pool type='dir'><name>{name}</name><uuid>{uuid}</uuid>\
+             <target><path>/srv/{name}</path></target></pool>"
+        );
+        RunState {
+            def: xml::parse_pool(&text).unwrap(),
+            activation: Some(json!({"adopted": true, "mount_id": 18_446_744_073_709_551_615_u64})),
+            stopped_by_hand: false,
+            transient: true,
+        }
+    }
+
+    #[test]
+    fn what_is_active_is_known_after_a_restart_and_forgotten_when_told() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let active = state("a", 1);
+        let stopped = RunState { activation: None, stopped_by_hand: true, ..state("b", 2) };
+        store.save_run_state(&active).unwrap();
+        store.save_run_state(&state("b", 2)).unwrap();
+        store.save_run_state(&stopped).unwrap();
+        let store = Store::open(root.path()).unwrap();
+        assert_eq!(store.run_states(), (vec![active, stopped.clone()], vec![]));
+        store.remove_run_state(Uuid::from_u128(1)).unwrap();
+        store.remove_run_state(Uuid::from_u128(1)).unwrap();
+        assert_eq!(Store::open(root.path()).unwrap().run_states(), (vec![stopped], vec![]));
+    }
+
+    #[test]
+    fn damaged_state_is_reported_and_hides_no_other() {
+        let root = TempDir::new().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        store.save_run_state(&state("a", 1)).unwrap();
+        let dir = root.path().join("run/poold/pools");
+        let text = fs::read(dir.join(format!("{}.json", Uuid::from_u128(1)))).unwrap();
+        fs::write(dir.join(format!("{}.json", Uuid::from_u128(2))), &text).unwrap();
+        fs::write(dir.join(format!("{}.json", Uuid::from_u128(3))), &text[..20]).unwrap();
+        let (states, problems) = Store::open(root.path()).unwrap().run_states();
+        assert_eq!(states, [state("a", 1)]);
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].message.contains("state of pool a"), "{}", problems[0].message);
+    }
+}
