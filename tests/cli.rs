@@ -1,5 +1,6 @@
 //! poolctl without a bus: what it prints by itself, and how it ends. Where it needs somebody to talk
 //! to, a peer on a socket stands in that refuses every call.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use futures_util::StreamExt;
 use poold::model::ErrorKind;

@@ -2,10 +2,11 @@
 
 use super::follow::{Step, complete, report};
 use super::options::{
-    Build, CreateArgs, DefineArgs, DefineCommon, DefinitionCommand, Global, ValidateArgs,
+    CreateArgs, DefineArgs, DefineCommon, DefinitionCommand, Global, ValidateArgs,
 };
 use super::output;
 use super::session::Session;
+use super::values::Build;
 use crate::client::{ObjectPath, Options};
 use crate::model::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -89,9 +90,8 @@ async fn defined(
     let name = session.pool_at(pool.clone()).await?.name().await?;
     let done = if start { "Defined and started" } else { "Defined" };
     let step = Step::new("Starting", done, format!("pool {name}"));
-    complete(session, job, Some(&pool), &step).await.map_err(|error| {
+    complete(session, job, Some(&pool), &step).await.inspect_err(|_| {
         output::warn(&format!("pool {name} is defined, but what was to follow did not succeed"));
-        error
     })
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often progress is asked for; the service itself renews it twice a second.
 const TICK: Duration = Duration::from_millis(250);
@@ -79,6 +80,7 @@ pub(super) async fn follow(
     let forever = Options::from([("wait", u64::MAX.into())]);
     let mut end = std::pin::pin!(job.wait(&forever));
     let progress = Progress::new(session, step);
+    let mut interrupts = interrupts()?;
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
     loop {
         tokio::select! {
@@ -87,9 +89,9 @@ pub(super) async fn follow(
                 return result;
             }
             _ = ticks.tick(), if !progress.bar.is_hidden() => progress.show(&job).await,
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupts.recv() => {
                 progress.bar.finish_and_clear();
-                return cancel(session, &job, number, step, end).await;
+                return cancel(session, &job, number, step, end, interrupts).await;
             }
         }
     }
@@ -102,6 +104,7 @@ async fn cancel(
     number: u64,
     step: &Step,
     end: impl Future<Output = Result<()>>,
+    mut interrupts: Signal,
 ) -> Result<()> {
     let (options, _agent) = session.change().await;
     output::warn(&format!("cancelling job {number}"));
@@ -125,8 +128,13 @@ async fn cancel(
             }
             result => result,
         },
-        _ = tokio::signal::ctrl_c() => Err(goes_on("")),
+        _ = interrupts.recv() => Err(goes_on("")),
     }
+}
+
+/// Ctrl-C, none of them missed.
+pub(super) fn interrupts() -> Result<Signal> {
+    signal(SignalKind::interrupt()).map_err(|error| Error::io("cannot wait for Ctrl-C", &error))
 }
 
 /// A progress bar on standard error, if that is a terminal.
@@ -138,8 +146,9 @@ impl Progress {
     fn new(session: &Session, step: &Step) -> Self {
         let wanted = std::io::stderr().is_terminal() && !session.global.quiet;
         let bar = if wanted { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        bar.set_message(format!("{} {}", step.doing, output::printable(&step.subject)));
-        Self { bar }
+        // Nothing is drawn before the first tick: most jobs have ended by then.
+        let message = format!("{} {}", step.doing, output::printable(&step.subject));
+        Self { bar: bar.with_message(message) }
     }
 
     /// Draws how far the job is. Asking works alike on a bus and as a peer, and misses nothing.

@@ -15,6 +15,7 @@ mod record;
 mod session;
 mod settings;
 mod table;
+mod values;
 mod volume;
 
 use crate::model::{Error, ErrorKind};

@@ -1,5 +1,6 @@
 //! `monitor`: what happens, as it happens.
 
+use super::follow::interrupts;
 use super::job;
 use super::output::{self, Emphasis, emphasise, printable};
 use super::record::{self, Record, text};
@@ -34,6 +35,7 @@ const CHANGES: &[(&str, &str, Shown)] = &[
 /// Prints events until Ctrl-C, or until the connection is lost.
 pub(super) async fn run(session: &Session) -> anyhow::Result<()> {
     let mut events = client::events(&session.connection).await?;
+    let mut interrupts = interrupts()?;
     let mut monitor = Monitor { session, names: Names::default() };
     monitor.look().await?;
     loop {
@@ -42,7 +44,7 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<()> {
                 Some(event) => monitor.tell(event).await?,
                 None => anyhow::bail!("the connection to poold is lost"),
             },
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupts.recv() => return Ok(()),
         }
     }
 }

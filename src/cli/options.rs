@@ -2,8 +2,9 @@
 //! docs/man/poolctl.1 says the same with examples.
 
 use super::settings::{PoolSettings, VolumeSettings};
-use crate::model::{self, PoolType};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use super::values::{Build, Resize, VolumeRef, pool_type, size};
+use crate::model::PoolType;
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -84,8 +85,8 @@ pub(super) enum PoolCommand {
         /// Only pools of this type
         #[arg(long = "type", value_name = "TYPE", value_parser = pool_type)]
         pool_type: Option<PoolType>,
-        /// Only pools in this state: inactive starting active inaccessible stopping
-        #[arg(long)]
+        /// Only pools in this state
+        #[arg(long, value_parser = ["inactive", "starting", "active", "inaccessible", "stopping"])]
         state: Option<String>,
     },
     /// Show everything about a pool
@@ -168,7 +169,7 @@ pub(super) enum DefinitionCommand {
     /// Define a pool from libvirt's XML document
     Define(DefineArgs),
     /// Define, build and start a pool from options
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// Edit a pool's definition with $VISUAL or $EDITOR
     Edit {
         /// Name or UUID
@@ -236,28 +237,6 @@ pub(super) struct ValidateArgs {
     /// Type of the pool that a volume document is for
     #[arg(long, value_name = "TYPE", value_parser = pool_type)]
     pub(super) pool_type: Option<PoolType>,
-}
-
-/// Whether a pool's storage is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Build {
-    /// Take it as it is
-    No,
-    /// Make it, unless that would destroy data
-    Yes,
-    /// Make it, even if that destroys data
-    Overwrite,
-}
-
-impl Build {
-    /// The word on the bus.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::No => "no",
-            Self::Yes => "yes",
-            Self::Overwrite => "overwrite",
-        }
-    }
 }
 
 /// Commands on volumes. VOLUME is POOL/NAME, or the volume's path or key beginning with /.
@@ -343,108 +322,13 @@ pub(super) enum JobCommand {
     },
 }
 
-/// Which volume is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum VolumeRef {
-    /// A path or key.
-    Path(String),
-    /// By name in a pool.
-    Name {
-        /// Name or UUID.
-        pool: String,
-        /// Name.
-        volume: String,
-    },
-}
-
-impl FromStr for VolumeRef {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with('/') {
-            return Ok(Self::Path(text.to_owned()));
-        }
-        match text.split_once('/') {
-            Some((pool, volume)) if !volume.is_empty() && !volume.contains('/') => {
-                Ok(Self::Name { pool: pool.to_owned(), volume: volume.to_owned() })
-            }
-            _ => Err("a volume is POOL/NAME, or a path beginning with /".to_owned()),
-        }
-    }
-}
-
-/// A new capacity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resize {
-    /// So much.
-    To(u64),
-    /// So much more.
-    Grow(u64),
-    /// So much less.
-    Shrink(u64),
-}
-
-impl FromStr for Resize {
-    type Err = model::Error;
-
-    fn from_str(text: &str) -> model::Result<Self> {
-        match (text.strip_prefix('+'), text.strip_prefix('-')) {
-            (Some(more), _) => size(more).map(Self::Grow),
-            (_, Some(less)) => size(less).map(Self::Shrink),
-            _ => size(text).map(Self::To),
-        }
-    }
-}
-
-/// A size with an optional unit: 10G and 10GiB are 1024 each, 10GB is 1000.
-pub(super) fn size(text: &str) -> model::Result<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    model::parse_scaled(number, unit)
-}
-
-fn pool_type(text: &str) -> Result<PoolType, String> {
-    PoolType::from_name(text).ok_or_else(|| {
-        let known: Vec<_> = PoolType::ALL.iter().map(|known| known.as_str()).collect();
-        format!("types are {}", known.join(" "))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Cli;
     use clap::CommandFactory;
 
     #[test]
     fn the_commands_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_volume_is_named_by_pool_and_name_or_by_path() {
-        let named = |pool: &str, volume: &str| VolumeRef::Name {
-            pool: pool.to_owned(),
-            volume: volume.to_owned(),
-        };
-        assert_eq!("images/a b.qcow2".parse(), Ok(named("images", "a b.qcow2")));
-        assert_eq!("/srv/a".parse(), Ok(VolumeRef::Path("/srv/a".to_owned())));
-        for wrong in ["images", "images/", "images/a/b", ""] {
-            assert!(wrong.parse::<VolumeRef>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_new_size_may_be_relative() {
-        for (text, wanted) in [
-            ("10G", Resize::To(10 << 30)),
-            ("+512MiB", Resize::Grow(512 << 20)),
-            ("-1GB", Resize::Shrink(1_000_000_000)),
-            ("7", Resize::To(7)),
-        ] {
-            assert_eq!(text.parse::<Resize>().unwrap(), wanted, "{text}");
-        }
-        for wrong in ["", "G", "--1", "1.5G", "10Q", "+"] {
-            assert!(wrong.parse::<Resize>().is_err(), "{wrong}");
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! The connection and the global options, as every command needs them.
 
 use super::agent::Agent;
-use super::options::{Global, VolumeRef};
+use super::options::Global;
 use super::output::{self, Emphasis};
 use super::record::Record;
 use super::table::{self, Field, View};
+use super::values::VolumeRef;
 use crate::client::{
     self, Connection, JobProxy, ManagerProxy, ObjectId, ObjectPath, Options, PoolProxy, Properties,
     VolumeProxy,
@@ -40,7 +41,9 @@ impl Session {
             options.insert("auth.no_user_interaction", true.into());
             return (options, None);
         }
-        (options, Agent::start().await)
+        // A peer is authorised by its uid alone.
+        let agent = if self.connection.is_bus() { Agent::start().await } else { None };
+        (options, agent)
     }
 
     /// The same for a call that starts a job: it returns at once and the job is followed.

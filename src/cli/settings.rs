@@ -1,6 +1,6 @@
 //! Typed settings of a pool and options of a new volume: one option each, by the names of the bus.
 
-use super::options::size;
+use super::values::{assignment, group, mode, size, user};
 use crate::client::{Options, Value};
 use crate::model::{self, Error, ErrorKind};
 use clap::Args;
@@ -220,40 +220,6 @@ fn absolute(path: &Path) -> model::Result<String> {
     absolute.into_os_string().into_string().map_err(|path| {
         Error::new(ErrorKind::InvalidArgument, format!("path {path:?} is not UTF-8"))
     })
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err("a mode is octal, at most 7777".to_owned()),
-    }
-}
-
-fn user(text: &str) -> Result<u32, String> {
-    if let Ok(uid) = text.parse() {
-        return Ok(uid);
-    }
-    match nix::unistd::User::from_name(text) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        _ => Err("no such user".to_owned()),
-    }
-}
-
-fn group(text: &str) -> Result<u32, String> {
-    if let Ok(gid) = text.parse() {
-        return Ok(gid);
-    }
-    match nix::unistd::Group::from_name(text) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        _ => Err("no such group".to_owned()),
-    }
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("must be NAME=VALUE".to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use super::definition;
 use super::follow::{Step, complete};
-use super::options::{Resize, VolCommand, VolumeRef};
+use super::options::VolCommand;
 use super::output::{self, Emphasis};
 use super::record::{Record, record, text};
 use super::session::Session;
 use super::settings::VolumeSettings;
 use super::table::{Field, Shown};
+use super::values::{Resize, VolumeRef};
 use crate::client::{Options, PoolProxy};
 use crate::model::{Error, ErrorKind, Result};
 use serde_json::json;

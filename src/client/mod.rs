@@ -4,6 +4,20 @@
 //! answers with [`model::Result`](crate::model::Result), so that a caller matches on kinds of errors.
 //! Properties are read from the service each time, never from a cache that may lag behind a reply; ask
 //! with [`properties`] or [`objects`] for all at once.
+//!
+//! ```no_run
+//! use poold::client::{ManagerProxy, Options, PoolProxy, connect};
+//!
+//! # async fn example() -> poold::model::Result<()> {
+//! let connection = connect(None).await?;
+//! let manager = ManagerProxy::new(&connection).await?;
+//! let images = manager.lookup_pool("images", &Options::new()).await?;
+//! let images = PoolProxy::new(&connection, images).await?;
+//! let options = Options::from([("format", "qcow2".into())]);
+//! images.create_volume("disk.qcow2", 10 << 30, &options).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod connection;
 mod error;

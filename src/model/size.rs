@@ -8,7 +8,7 @@ fn multiplier(unit: &str) -> Option<u64> {
     if matches!(lower.as_str(), "" | "b" | "byte" | "bytes") {
         return Some(1);
     }
-    let (prefix, rest) = lower.split_at(1);
+    let (prefix, rest) = lower.split_at_checked(1)?;
     let power = "kmgtpe".find(prefix)? + 1;
     let base: u64 = match rest {
         "" | "ib" => 1024,
@@ -63,7 +63,9 @@ mod tests {
         ] {
             assert_eq!(parse_scaled(number, unit).unwrap(), bytes, "{number}{unit}");
         }
-        for (number, unit) in [("-1", ""), ("1", "X"), ("16", "EiB"), ("", "G"), ("1", "kiloB")] {
+        for (number, unit) in
+            [("-1", ""), ("1", "X"), ("16", "EiB"), ("", "G"), ("1", "kiloB"), ("1", "é")]
+        {
             assert!(parse_scaled(number, unit).is_err(), "{number}{unit}");
         }
     }
