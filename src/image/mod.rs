@@ -3,6 +3,7 @@
 //! Used by `backend`. Parsers are pure functions over bytes that trust nothing in them.
 
 pub mod lock;
+pub mod node;
 pub mod probe;
 pub mod qcow2;
 
