@@ -7,6 +7,7 @@ use crate::model::{
     BackingStore, Declaration, ErrorKind, Permissions, Result, Volume, VolumeDef, VolumeFormat,
     VolumeKind, VolumeName, format_size,
 };
+use std::fs::File;
 
 /// Mode of a new file when the definition says none.
 const DEFAULT_MODE: u32 = 0o600;
@@ -38,6 +39,7 @@ impl ImageDirectory<'_> {
         };
         match format {
             VolumeFormat::Raw => self.create_raw(def, preallocation),
+            VolumeFormat::Qcow2 => self.create_qcow2(def, preallocation),
             VolumeFormat::Dir => self.create_directory(def),
             other => Err(self.volume_error(
                 ErrorKind::NotSupported,
@@ -75,9 +77,9 @@ impl ImageDirectory<'_> {
             .map_err(|error| self.volume_failed(name, "cannot make it so large", &error))?;
         self.ctx.progress.set_total(allocation);
         if preallocation == Preallocation::Full {
-            self.write_range(name, &new, 0, allocation)?;
+            self.write_range(name, new.file(), 0, allocation)?;
         } else {
-            self.allocate_range(name, &new, 0, allocation)?;
+            self.allocate_range(name, new.file(), 0, allocation)?;
         }
         self.finish(def, new, VolumeFormat::Raw, None)
     }
@@ -151,28 +153,7 @@ impl ImageDirectory<'_> {
     pub(super) fn allocate_range(
         &self,
         name: &VolumeName,
-        new: &Temporary<'_>,
-        from: u64,
-        to: u64,
-    ) -> Result<()> {
-        self.allocate_file(name, new.file(), from, to)
-    }
-
-    /// Writes zeros over a range, in steps.
-    pub(super) fn write_range(
-        &self,
-        name: &VolumeName,
-        new: &Temporary<'_>,
-        from: u64,
-        to: u64,
-    ) -> Result<()> {
-        self.zero_file(name, new.file(), from, to)
-    }
-
-    pub(super) fn allocate_file(
-        &self,
-        name: &VolumeName,
-        file: &std::fs::File,
+        file: &File,
         from: u64,
         to: u64,
     ) -> Result<()> {
@@ -183,7 +164,7 @@ impl ImageDirectory<'_> {
             let allocated = files::allocate(file, at, step)
                 .map_err(|error| self.volume_failed(name, "cannot allocate it", &error))?;
             if !allocated {
-                return self.zero_file(name, file, at, to);
+                return self.write_range(name, file, at, to);
             }
             self.ctx.progress.add(step);
             at += step;
@@ -191,10 +172,11 @@ impl ImageDirectory<'_> {
         Ok(())
     }
 
-    pub(super) fn zero_file(
+    /// Writes zeros over a range, in steps.
+    pub(super) fn write_range(
         &self,
         name: &VolumeName,
-        file: &std::fs::File,
+        file: &File,
         from: u64,
         to: u64,
     ) -> Result<()> {

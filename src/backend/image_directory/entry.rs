@@ -2,16 +2,15 @@
 
 use super::ImageDirectory;
 use crate::host::{Access, FileStat, HIDDEN_PREFIX, files};
-use crate::image::probe::{FIRST_READ, Verdict, probe};
+use crate::image::probe::{Verdict, probe_file, resolve_backing};
 use crate::model::{
-    BackingStore, Declaration, FormatSource, ImageAttributes, Timestamps, Volume, VolumeFormat,
-    VolumeKind, VolumeName,
+    Declaration, FormatSource, ImageAttributes, Timestamps, Volume, VolumeFormat, VolumeKind,
+    VolumeName,
 };
 use rustix::fs::FileType;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 /// What an entry is to a listing.
 pub(super) enum Found {
@@ -31,7 +30,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(place: &'a ImageDirectory<'a>) -> Self {
-        Self { place, header: vec![0; FIRST_READ] }
+        Self { place, header: Vec::new() }
     }
 
     /// Reads an entry whose type is `kind` as far as is known. Never waits for the entry. Fails
@@ -117,7 +116,7 @@ impl<'a> Reader<'a> {
                 volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
                 volume.format = declaration.format;
                 if volume.format != VolumeFormat::Raw {
-                    let verdict = self.verdict(file, size)?;
+                    let verdict = probe_file(file, size, &mut self.header)?;
                     describe(&mut volume, verdict, self.place.path);
                     if volume.format != declaration.format {
                         volume.format = declaration.format;
@@ -128,7 +127,7 @@ impl<'a> Reader<'a> {
                 }
             }
             None => {
-                let verdict = self.verdict(file, size)?;
+                let verdict = probe_file(file, size, &mut self.header)?;
                 describe(&mut volume, verdict, self.place.path);
             }
         }
@@ -144,22 +143,6 @@ impl<'a> Reader<'a> {
             let identity = declaration.identity.as_ref();
             identity.is_none_or(|identity| stat.is(identity, || files::kernel_handle(file)))
         })
-    }
-
-    /// Probes an open file of `size` bytes.
-    fn verdict(&mut self, file: &File, size: u64) -> io::Result<Verdict> {
-        let mut wanted = FIRST_READ;
-        loop {
-            self.header.resize(wanted.max(FIRST_READ), 0);
-            let available = wanted.min(usize::try_from(size).unwrap_or(usize::MAX));
-            let length = read_at_most(file, &mut self.header[..available])?;
-            // A file that shrank meanwhile is as long as what could be read.
-            let size = if length < available { length as u64 } else { size };
-            match probe(&self.header[..length], size) {
-                Verdict::NeedMore(more) => wanted = more,
-                verdict => return Ok(verdict),
-            }
-        }
     }
 
     fn directory_volume(&self, name: VolumeName, stat: &FileStat) -> Volume {
@@ -209,7 +192,7 @@ fn describe(volume: &mut Volume, verdict: Verdict, directory: &str) {
         Verdict::Qcow2(image) => {
             let mut attributes: ImageAttributes = image.attributes();
             if let Some(backing) = &mut attributes.backing {
-                resolve(backing, directory);
+                resolve_backing(backing, directory);
             }
             volume.format = VolumeFormat::Qcow2;
             volume.capacity = image.header.capacity;
@@ -218,29 +201,7 @@ fn describe(volume: &mut Volume, verdict: Verdict, directory: &str) {
     }
 }
 
-/// A relative name in a header is relative to the image's directory; one with a protocol is none.
-fn resolve(backing: &mut BackingStore, directory: &str) {
-    let path = &backing.path;
-    let protocol = path.split('/').next().is_some_and(|first| first.contains(':'));
-    if !path.starts_with('/') && !protocol && !path.is_empty() {
-        backing.path = format!("{directory}/{path}");
-    }
-}
-
 fn microseconds((seconds, nanoseconds): (i64, u32)) -> u64 {
     let seconds = u64::try_from(seconds).unwrap_or(0);
     seconds.saturating_mul(1_000_000).saturating_add(u64::from(nanoseconds / 1000))
-}
-
-fn read_at_most(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], done as u64) {
-            Ok(0) => break,
-            Ok(more) => done += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }

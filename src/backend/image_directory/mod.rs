@@ -7,6 +7,7 @@ mod create;
 mod delete;
 mod entry;
 mod link;
+mod qcow2;
 mod resize;
 
 use super::target::target_path;

@@ -55,6 +55,7 @@ impl ImageDirectory<'_> {
         }
         match current.format {
             VolumeFormat::Raw => self.resize_raw(&current, &file, stat.size, capacity, options),
+            VolumeFormat::Qcow2 => self.resize_qcow2(&current, &file, capacity, options),
             format => Err(self.volume_error(
                 ErrorKind::NotSupported,
                 name,
@@ -88,7 +89,7 @@ impl ImageDirectory<'_> {
         file.set_len(capacity)
             .map_err(|error| self.volume_failed(name, "cannot change its size", &error))?;
         if capacity > size && options.allocate {
-            self.allocate_file(name, file, size, capacity).inspect_err(|_| {
+            self.allocate_range(name, file, size, capacity).inspect_err(|_| {
                 // As it was before; the first error is what matters.
                 let _ = file.set_len(size);
             })?;

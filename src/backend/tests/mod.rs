@@ -3,5 +3,6 @@
 mod fixture;
 mod lifecycle;
 mod listing;
+mod qcow2;
 mod raw;
 mod registry;

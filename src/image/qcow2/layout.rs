@@ -189,10 +189,11 @@ impl Layout {
         self.data * self.cluster
     }
 
-    /// Bytes that the tables take.
-    pub fn table_bytes(&self) -> u64 {
-        let l2 = self.data - self.l2;
-        (self.refcount_blocks - self.refcount_table + self.blocks + l2) * self.cluster
+    /// Bytes that [`Layout::write`] writes.
+    pub fn written(&self) -> u64 {
+        let pointers =
+            self.blocks + (self.data - self.l2) + self.data_clusters * self.words_per_entry;
+        self.header.len() as u64 + pointers * 8 + self.total * 2
     }
 
     /// The header, its extensions and the backing file's name.
