@@ -140,7 +140,10 @@ impl Engine {
 
     /// Files that could not be read.
     pub fn problems(&self) -> Vec<Problem> {
-        self.shared.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut problems =
+            self.shared.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problems.extend(self.shared.store.declaration_problems());
+        problems
     }
 
     /// Jobs under way and ended ones that are still readable, by number.

@@ -218,6 +218,34 @@ mod tests {
         assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists(), "not even a zombie is left");
     }
 
+    /// Says where this process is to run something until it is killed.
+    const CALLER: &str = "POOLD_TEST_RUN_TOOL";
+
+    /// No test unless a test starts it.
+    #[test]
+    fn caller_that_is_to_be_killed() {
+        let Ok(file) = std::env::var(CALLER) else { return };
+        let _ = run(&sh(&format!("echo $$ > {file}; exec sleep 600")));
+    }
+
+    #[test]
+    fn it_dies_with_the_daemon() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("pid");
+        let mut caller = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host::tool::tests::caller_that_is_to_be_killed"])
+            .env(CALLER, &file)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("it runs", || std::fs::read(&file).is_ok_and(|pid| pid.ends_with(b"\n")));
+        let pid = std::fs::read_to_string(file).unwrap();
+        assert!(runs(&pid));
+        caller.kill().unwrap();
+        caller.wait().unwrap();
+        wait_for("it dies", || !runs(&pid));
+    }
+
     #[test]
     fn what_it_leaves_behind_holds_nobody_up() {
         // The child of the shell keeps the pipe open.

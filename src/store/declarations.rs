@@ -9,7 +9,7 @@ use super::{Problem, Store, atomic, lock};
 use crate::model::{Declaration, Error, Result, Uuid, VolumeName};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -26,21 +26,26 @@ const WORTH_REWRITING: u64 = 64 << 10;
 pub(super) struct Declarations {
     dir: PathBuf,
     logs: Mutex<HashMap<Uuid, Arc<Mutex<Log>>>>,
+    problems: Problems,
 }
+
+/// What is wrong with logs, by file; a lock that nobody holds while reading or writing.
+type Problems = Arc<Mutex<BTreeMap<PathBuf, String>>>;
 
 /// The log of one pool.
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
     state: State,
+    problems: Problems,
 }
 
 #[derive(Debug)]
 enum State {
     /// Not read yet, or something failed that makes it worth reading again.
     Unread,
-    /// Cannot be read, and why; not tried again until somebody writes.
-    Unreadable(Problem),
+    /// Cannot be read; not tried again until somebody writes.
+    Unreadable,
     /// There is no file.
     Absent,
     /// Read.
@@ -57,8 +62,8 @@ struct OpenLog {
     live: u64,
     /// How much must be out of date before it is rewritten.
     rewrite_at: u64,
-    /// Lines that make no sense.
-    damaged: Option<Problem>,
+    /// How many lines make no sense.
+    damaged: usize,
 }
 
 /// Where a line is in the file, its end of line not counted.
@@ -107,7 +112,7 @@ impl Store {
             match &log.state {
                 State::Open(open) => open.index.contains_key(volume),
                 State::Absent => false,
-                State::Unread | State::Unreadable(_) => true,
+                State::Unread | State::Unreadable => true,
             }
         };
         if !known {
@@ -122,13 +127,15 @@ impl Store {
         let mut log = lock(&log);
         atomic::remove(&self.declarations.dir, &file_name(pool))?;
         log.state = State::Absent;
+        log.note(None);
         Ok(())
     }
 
-    /// Logs met so far that cannot be read in full: volumes may be taken for undeclared.
+    /// Logs read so far that cannot be read in full: volumes may be taken for undeclared. Alone
+    /// of all calls this one does not block.
     pub fn declaration_problems(&self) -> Vec<Problem> {
-        let logs: Vec<_> = lock(&self.declarations.logs).values().cloned().collect();
-        logs.iter().filter_map(|log| lock(log).problem().cloned()).collect()
+        let problems = lock(&self.declarations.problems);
+        problems.iter().map(|(path, message)| Problem::new(path.clone(), message)).collect()
     }
 
     fn append(&self, pool: Uuid, line: &Line<&Declaration>) -> Result<()> {
@@ -152,14 +159,15 @@ impl Store {
 
 impl Declarations {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), logs: Mutex::default() }
+        Self { dir: dir.to_owned(), logs: Mutex::default(), problems: Problems::default() }
     }
 
     fn log(&self, pool: Uuid) -> Arc<Mutex<Log>> {
         let mut logs = lock(&self.logs);
         let log = logs.entry(pool).or_insert_with(|| {
             let path = self.dir.join(file_name(pool));
-            Arc::new(Mutex::new(Log { path, state: State::Unread }))
+            let problems = self.problems.clone();
+            Arc::new(Mutex::new(Log { path, state: State::Unread, problems }))
         });
         log.clone()
     }
@@ -170,39 +178,52 @@ fn file_name(pool: Uuid) -> String {
 }
 
 impl Log {
-    fn problem(&self) -> Option<&Problem> {
-        match &self.state {
-            State::Unreadable(problem) => Some(problem),
-            State::Open(open) => open.damaged.as_ref(),
-            State::Unread | State::Absent => None,
-        }
-    }
-
     fn read_if_needed(&mut self) {
         if !matches!(self.state, State::Unread) {
             return;
         }
-        self.state = match OpenLog::read(&self.path) {
-            Ok(open) => State::Open(open),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::Absent,
-            Err(error) => State::Unreadable(Problem::new(self.path.clone(), error.to_string())),
+        let (state, problem) = match OpenLog::read(&self.path) {
+            Ok(open) => {
+                let problem = (open.damaged > 0).then(|| {
+                    format!(
+                        "{} lines are damaged: volumes they declared are probed instead; \
+                         declare them again and remove the lines",
+                        open.damaged
+                    )
+                });
+                (State::Open(open), problem)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (State::Absent, None),
+            Err(error) => (State::Unreadable, Some(format!("cannot be read: {error}"))),
         };
-        if let Some(problem) = self.problem() {
-            tracing::error!("{}: {}", problem.path.display(), problem.message);
+        self.state = state;
+        self.note(problem);
+    }
+
+    fn note(&self, problem: Option<String>) {
+        let mut problems = lock(&self.problems);
+        match problem {
+            Some(problem) => {
+                tracing::error!("{}: {problem}", self.path.display());
+                problems.insert(self.path.clone(), problem);
+            }
+            None => {
+                problems.remove(&self.path);
+            }
         }
     }
 
     /// Appends a line, not yet synced, and gives the file to sync.
     fn append(&mut self, line: &Line<&Declaration>, bytes: &[u8]) -> io::Result<Arc<File>> {
+        if matches!(self.state, State::Unreadable) {
+            self.state = State::Unread;
+        }
         self.read_if_needed();
-        if !matches!(self.state, State::Open(_)) {
-            self.state = State::Open(match self.state {
-                State::Absent => OpenLog::create(&self.path)?,
-                _ => OpenLog::read(&self.path)?,
-            });
+        if matches!(self.state, State::Absent) {
+            self.state = State::Open(OpenLog::create(&self.path)?);
         }
         let State::Open(open) = &mut self.state else {
-            return Err(io::ErrorKind::NotFound.into());
+            return Err(io::Error::other("it cannot be read, so nothing is added to it"));
         };
         open.append(line, bytes)?;
         let outdated = open.end - open.live;
@@ -230,7 +251,7 @@ impl OpenLog {
             end: 0,
             live: 0,
             rewrite_at: WORTH_REWRITING,
-            damaged: None,
+            damaged: 0,
         }
     }
 
@@ -241,7 +262,6 @@ impl OpenLog {
         let mut log = Self::empty(file);
         let mut reader = BufReader::with_capacity(1 << 18, log.file.clone());
         let mut bytes = Vec::new();
-        let mut damaged = 0;
         loop {
             bytes.clear();
             let length = reader.read_until(b'\n', &mut bytes)?;
@@ -251,21 +271,12 @@ impl OpenLog {
             }
             match serde_json::from_slice::<Line<IgnoredAny>>(&bytes) {
                 Ok(line) => log.index(line.name, line.declaration.is_some(), length as u64),
-                Err(_) => damaged += 1,
+                Err(_) => log.damaged += 1,
             }
             log.end += length as u64;
         }
-        if damaged > 0 {
-            let message = format!(
-                "{damaged} lines are damaged: volumes they declared are probed instead; \
-                 declare them again and remove the lines"
-            );
-            log.damaged = Some(Problem::new(path.to_owned(), message));
-            // A rewrite would lose them.
-            log.rewrite_at = u64::MAX;
-        } else {
-            log.rewrite_at = log.live + WORTH_REWRITING;
-        }
+        // A rewrite would lose lines that make no sense.
+        log.rewrite_at = if log.damaged > 0 { u64::MAX } else { log.live + WORTH_REWRITING };
         Ok(log)
     }
 

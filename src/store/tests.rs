@@ -50,6 +50,73 @@ fn on_a_small_disk(dir: &Path, bytes: usize, story: impl FnOnce() + Send) -> boo
     })
 }
 
+/// Says which store this process is to write to until it is killed.
+const WRITER: &str = "POOLD_TEST_WRITE_STORE";
+
+/// Writes to a store for ever and says what was acknowledged; no test unless a test starts it.
+#[test]
+fn writer_that_is_to_be_killed() {
+    let Ok(root) = std::env::var(WRITER) else { return };
+    let store = Store::open(Path::new(&root)).unwrap();
+    for inode in 1.. {
+        let job = store.next_job_number().unwrap();
+        store.journal_step(job, POOL, &json!(inode)).unwrap();
+        store.declare(POOL, &volume(&format!("v{}", inode % 7)), &declaration(inode)).unwrap();
+        println!("ack {job} {inode}");
+        store.end_journal(job).unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_has_lost_nothing_it_acknowledged() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let root = TempDir::new().unwrap();
+    let (mut last_job, mut acknowledged) = (0, std::collections::BTreeMap::new());
+    for round in 0..8 {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::tests::writer_that_is_to_be_killed", "--nocapture"])
+            .env(WRITER, root.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(writer.stdout.take().unwrap());
+        let mut count = 0;
+        for line in output.lines().map(Result::unwrap) {
+            let Some((_, ack)) = line.split_once("ack ") else { continue };
+            let (job, inode) = ack.split_once(' ').unwrap();
+            let (job, inode): (u64, u64) = (job.parse().unwrap(), inode.parse().unwrap());
+            assert!(job > last_job, "job number {job} after {last_job}");
+            last_job = job;
+            acknowledged.insert(inode % 7, inode);
+            count += 1;
+            if count == 20 * round + 3 {
+                // What it says until it is dead still counts.
+                writer.kill().unwrap();
+            }
+        }
+        writer.wait().unwrap();
+        let store = open(&root);
+        let (journals, problems) = store.journals();
+        assert_eq!(problems, []);
+        assert!(journals.len() <= 1, "only the job it died in: {journals:?}");
+        for (name, inode) in &acknowledged {
+            let declared = store.declared(POOL, &volume(&format!("v{name}"))).unwrap();
+            let known = declared.identity.unwrap().inode;
+            // The last one may have been written and not said.
+            assert!(known == *inode || known == inode + 7, "{known} of {inode}");
+        }
+        for (job, _) in journals {
+            last_job = last_job.max(job);
+            store.end_journal(job).unwrap();
+        }
+        // The next writer counts from 1 again.
+        store.forget_pool(POOL).unwrap();
+        acknowledged.clear();
+        assert_eq!(store.declaration_problems(), []);
+    }
+}
+
 #[test]
 fn only_root_can_read_what_is_kept_whatever_the_umask() {
     let root = TempDir::new().unwrap();
