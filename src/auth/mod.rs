@@ -2,27 +2,12 @@
 //!
 //! Knows nothing of D-Bus; `bus` has the authority that asks polkit.
 
+mod action;
+
 use crate::model::Result;
+pub use action::Action;
 use std::future::Future;
 use std::pin::Pin;
-
-/// A polkit action; the same words are in `polkit/org.poold1.policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum Action {
-    DefinePool,
-    ControlPool,
-    BuildPool,
-    CustomOptions,
-    CreateVolume,
-    ResizeVolume,
-    DeleteVolume,
-    ReadVolume,
-    WriteVolume,
-    Force,
-    ManageSecrets,
-    CancelJob,
-}
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
