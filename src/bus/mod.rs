@@ -2,10 +2,42 @@
 //!
 //! The only layer besides `client` that knows zbus.
 
+mod args;
+mod call;
+mod clients;
+mod errors;
+mod exposed;
+mod introspect;
+mod job;
+mod limits;
+mod listen;
+mod manager;
+mod object_manager;
+mod path;
+mod peers;
+mod polkit;
+mod pool;
+mod properties;
+mod router;
+mod settings;
+mod signals;
+mod table;
+mod target;
+mod throttle;
+mod volume;
+
 use crate::engine::Engine;
 use crate::model::Result;
+use listen::Bus;
+use router::Core;
+use signals::{Announcer, Signals};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long the answers of calls under way may take when the face closes.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Limits of the face.
 #[derive(Debug, Clone)]
@@ -31,46 +63,76 @@ impl Default for FaceOptions {
     }
 }
 
-/// The face: one router that serves a bus and peers.
+/// The face: one router that serves a bus and peers; clones share it.
 #[derive(Clone)]
-pub struct Face {}
+pub struct Face {
+    core: Arc<Core>,
+    bus: Arc<Mutex<Option<Bus>>>,
+    closing: CancellationToken,
+}
 
-#[allow(unused_variables)]
 impl Face {
-    /// A face of `engine`, serving nobody yet.
+    /// A face of `engine`, serving nobody yet. Needs a tokio runtime.
     pub fn new(engine: Engine, options: FaceOptions) -> Result<Self> {
-        todo!()
+        let changes = engine.changes();
+        let (signals, barriers) = Signals::new();
+        let core = Arc::new(Core::new(engine, options, signals));
+        tokio::spawn(Announcer::new(&core, changes, barriers).run());
+        Ok(Self { core, bus: Arc::default(), closing: CancellationToken::new() })
     }
 
     /// Connects to a message bus (an address, or the system bus) and serves calls by unique name;
     /// the well-known name is not requested yet.
     pub async fn connect(&self, address: Option<&str>) -> Result<()> {
-        todo!()
+        let bus = Bus::connect(self.core.clone(), address).await?;
+        *self.bus.lock().unwrap_or_else(PoisonError::into_inner) = Some(bus);
+        Ok(())
     }
 
     /// Requests `org.poold1`: the last step of starting up.
     pub async fn request_name(&self) -> Result<()> {
-        todo!()
+        match self.bus() {
+            Some(bus) => bus.request_name().await,
+            None => Ok(()),
+        }
     }
 
     /// Serves peers that connect to a listening unix socket.
     pub async fn serve_peers(&self, listener: OwnedFd) -> Result<()> {
-        todo!()
+        peers::serve(self.core.clone(), listener, self.closing.clone())
     }
 
     /// Whether nothing on the face speaks against an exit: no authorisation or call under way, no
     /// peer connected, no caller of ours still on the bus.
     pub fn is_idle(&self) -> bool {
-        todo!()
+        self.core.asks_nobody() && self.core.clients.is_quiet() && self.core.clients.is_empty()
     }
 
-    /// Waits until the bus connection is lost.
+    /// Waits until the bus connection is lost; for ever when there is none.
     pub async fn lost(&self) {
-        todo!()
+        match self.bus() {
+            Some(bus) => bus.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Releases the name, answers what is queued, flushes, closes.
     pub async fn close(&self) {
-        todo!()
+        self.closing.cancel();
+        let bus = self.bus();
+        if let Some(bus) = &bus {
+            bus.release_name().await;
+        }
+        if tokio::time::timeout(FAREWELL, self.core.clients.quiet()).await.is_err() {
+            tracing::warn!("calls that did not end are left unanswered");
+        }
+        self.core.clients.dismiss_peers();
+        if let Some(bus) = bus {
+            bus.close().await;
+        }
+    }
+
+    fn bus(&self) -> Option<Bus> {
+        self.bus.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
