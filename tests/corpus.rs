@@ -3,7 +3,9 @@
 //!
 //! The documents are not part of this project; POOLD_CORPUS names the directory that has them.
 
-use poold::model::{ErrorKind, PoolType, Usage};
+#![allow(clippy::unwrap_used)]
+
+use poold::model::{ErrorKind, Extent, PoolType, Timestamps, Usage, VolumeDef, VolumeName};
 use poold::xml;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -204,6 +206,91 @@ fn validate(corpus: &Path, schema: &str, documents: &[(String, String)]) {
     assert_eq!(valid, documents.len());
 }
 
+/// Pools with what libvirt's own documents leave out.
+const POOLS: &[(&str, &str)] = &[
+    (
+        "scsi-parentaddr",
+        "<pool type='scsi'><name>s</name><source><adapter type='scsi_host'>
+         <parentaddr unique_id='1'><address domain='0' bus='0x1f' slot='2' function='7'/></parentaddr>
+         </adapter><vendor name='V'/><product name='P'/></source>
+         <target><path>/dev/disk/by-path</path></target></pool>",
+    ),
+    (
+        "scsi-parent-wwn",
+        "<pool type='scsi'><name>s</name><source><adapter type='fc_host' managed='yes'
+         parent_wwnn='20000000c9831b4b' parent_wwpn='10000000c9831b4b'
+         wwnn='20000000c9831b4c' wwpn='10000000c9831b4c'/></source>
+         <target><path>/dev/disk/by-path</path></target></pool>",
+    ),
+    (
+        "scsi-fabric",
+        "<pool type='scsi'><name>s</name><source><adapter type='fc_host'
+         parent_fabric_wwn='20000000c9831b4b' wwnn='20000000c9831b4c' wwpn='10000000c9831b4c'/>
+         </source><target><path>/dev/disk/by-path</path></target></pool>",
+    ),
+    (
+        "rbd-refresh",
+        "<pool type='rbd'><name>r</name><source><name>rbd</name><host name='::1' port='6789'/>
+         <auth type='ceph' username='admin'><secret usage='u &amp; v'/></auth></source>
+         <refresh><volume allocation='default'/></refresh></pool>",
+    ),
+    (
+        "iscsi-initiator",
+        "<pool type='iscsi'><name>i</name><source><host name='h' port='3260'/>
+         <device path='iqn.2013-06.com.example:pool'/>
+         <initiator><iqn name='iqn.2013-06.com.example:me'/></initiator></source>
+         <target><path>/dev/disk/by-path</path></target></pool>",
+    ),
+    (
+        "disk-separator",
+        "<pool type='disk'><name>d</name><source><device path='/dev/mapper/m' part_separator='no'/>
+         </source><target><path>/dev/mapper</path></target></pool>",
+    ),
+    ("logical-by-name", "<pool type='logical'><name>vg</name></pool>"),
+    (
+        "zfs-devices",
+        "<pool type='zfs'><name>z</name><source><name>tank/vm</name><device path='/dev/sdb'/>
+         </source></pool>",
+    ),
+];
+
+/// Volumes with what libvirt's own documents leave out.
+const VOLUMES: &[(&str, &str)] = &[
+    (
+        "luks-cipher",
+        "<volume><name>v</name><capacity>1</capacity><target><encryption format='luks'>
+         <secret type='passphrase' usage='u'/>
+         <cipher name='aes' size='256' mode='cbc' hash='sha256'/><ivgen name='plain64' hash='sha256'/>
+         </encryption></target></volume>",
+    ),
+    (
+        "cluster",
+        "<volume><name>v</name><capacity unit='EB'>9</capacity><target><format type='qcow2'/>
+         <clusterSize unit='KiB'>128</clusterSize>
+         <features><extended_l2/><lazy_refcounts/></features></target></volume>",
+    ),
+];
+
+/// A volume with everything that is written and never read.
+fn found_volume() -> String {
+    let name = VolumeName::new("v").unwrap();
+    let extent = |device: &str, start| Extent { device: device.to_owned(), start, end: start + 1 };
+    let volume = VolumeDef {
+        capacity: Some(1 << 20),
+        allocation: Some(0),
+        physical: Some(4096),
+        extents: vec![extent("/dev/a", 0), extent("/dev/a", 8), extent("/dev/b", 0)],
+        timestamps: Some(Timestamps {
+            atime: (1_341_933_637, 273_190_990),
+            mtime: (1, 1),
+            ctime: (-1, 0),
+            btime: Some((0, 0)),
+        }),
+        ..VolumeDef::new(name, PoolType::Dir)
+    };
+    xml::write_volume(&volume, PoolType::Dir)
+}
+
 #[test]
 fn what_is_written_keeps_libvirts_schemas() {
     let Some(corpus) = corpus() else { return };
@@ -217,9 +304,18 @@ fn what_is_written_keeps_libvirts_schemas() {
             })
             .collect::<Vec<_>>()
     };
-    validate(&corpus, "storagepool.rng", &written("pools", &rewrite_pool));
-    let volume = |name: &str, text: &str| rewrite_volume(&corpus, name, text);
-    validate(&corpus, "storagevol.rng", &written("volumes", &volume));
+    let mut pools = written("pools", &rewrite_pool);
+    pools.extend(POOLS.iter().map(|(name, text)| ((*name).to_owned(), rewrite_pool(name, text))));
+    validate(&corpus, "storagepool.rng", &pools);
+
+    let in_context = |name: &str, text: &str| rewrite_volume(&corpus, name, text);
+    let mut volumes = written("volumes", &in_context);
+    volumes.extend(VOLUMES.iter().map(|(name, text)| {
+        ((*name).to_owned(), xml::canonical(text, None).unwrap_or_else(|error| panic!("{error}")))
+    }));
+    volumes.push(("found".to_owned(), found_volume()));
+    validate(&corpus, "storagevol.rng", &volumes);
+
     let capabilities = xml::write_capabilities(|pool_type| pool_type == PoolType::Dir);
     validate(&corpus, "storagepoolcaps.rng", &[("capabilities".to_owned(), capabilities)]);
 }

@@ -81,11 +81,11 @@ impl PoolDraft {
     /// What the draft says of where to look for sources: each part allowed for the type and
     /// checked, nothing required or filled in.
     pub fn check_source(mut self) -> Result<Source, Flaw> {
+        self.check_texts()?;
         if let Some(pool_type) = self.pool_type {
             self.check_misplaced(pool_type.info())?;
             self.clean_source(pool_type.info())?;
         }
-        self.check_texts()?;
         Ok(self.source)
     }
 

@@ -8,9 +8,10 @@ fn multiplier(unit: &str) -> Option<u64> {
     if matches!(lower.as_str(), "" | "b" | "byte" | "bytes") {
         return Some(1);
     }
-    let (prefix, rest) = lower.split_at_checked(1)?;
+    let mut chars = lower.chars();
+    let prefix = chars.next()?;
     let power = "kmgtpe".find(prefix)? + 1;
-    let base: u64 = match rest {
+    let base: u64 = match chars.as_str() {
         "" | "ib" => 1024,
         "b" => 1000,
         _ => return None,
@@ -26,7 +27,11 @@ pub fn parse_scaled(number: &str, unit: &str) -> Result<u64> {
             format!("size {:?}: {why}", format!("{number}{unit}")),
         )
     };
-    let value: u64 = number.trim().parse().map_err(|_| invalid("not a whole number"))?;
+    let digits = number.trim();
+    if digits.starts_with('+') {
+        return Err(invalid("not a whole number"));
+    }
+    let value: u64 = digits.parse().map_err(|_| invalid("not a whole number"))?;
     let multiplier = multiplier(unit.trim()).ok_or_else(|| invalid("unknown unit"))?;
     value.checked_mul(multiplier).ok_or_else(|| invalid("larger than 16 EiB"))
 }
@@ -63,9 +68,15 @@ mod tests {
         ] {
             assert_eq!(parse_scaled(number, unit).unwrap(), bytes, "{number}{unit}");
         }
-        for (number, unit) in
-            [("-1", ""), ("1", "X"), ("16", "EiB"), ("", "G"), ("1", "kiloB"), ("1", "é")]
-        {
+        for (number, unit) in [
+            ("-1", ""),
+            ("+1", ""),
+            ("1", "X"),
+            ("1", "Ⱥ"),
+            ("16", "EiB"),
+            ("", "G"),
+            ("1", "kiloB"),
+        ] {
             assert!(parse_scaled(number, unit).is_err(), "{number}{unit}");
         }
     }

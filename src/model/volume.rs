@@ -251,7 +251,7 @@ impl Volume {
             extents: self.extents.clone(),
             path: Some(self.path.as_ref().to_owned()),
             format: Some(self.format),
-            permissions: self.mode.is_some().then(|| Permissions {
+            permissions: self.mode.is_some().then_some(Permissions {
                 mode: self.mode,
                 owner: self.owner,
                 group: self.group,

@@ -5,9 +5,17 @@ use super::dom::Node;
 use crate::model::{Error, ErrorKind, Result, SecretRef, Uuid, parse_scaled, unprintable};
 use std::str::FromStr;
 
+/// Longest path and longest message of an error: both may quote the document.
+const MAX_QUOTED: usize = 300;
+
 /// `InvalidXml` with line and path.
 pub(super) fn invalid(line: usize, path: &str, message: impl AsRef<str>) -> Error {
-    Error::new(ErrorKind::InvalidXml, format!("line {line}, {path}: {}", message.as_ref()))
+    let quoted = |text: &str| -> String {
+        let shown = text.chars().map(|c| if unprintable(c) { '\u{fffd}' } else { c });
+        shown.take(MAX_QUOTED).collect()
+    };
+    let message = format!("line {line}, {}: {}", quoted(path), quoted(message.as_ref()));
+    Error::new(ErrorKind::InvalidXml, message)
 }
 
 /// An element with its place in the document.

@@ -17,11 +17,9 @@ mod source;
 mod volume;
 mod writer;
 
-use crate::model::{
-    Error, ErrorKind, PoolDef, PoolDraft, PoolType, Result, SecretDef, Source, Usage, VolumeDef,
-};
+use crate::model::{PoolDef, PoolDraft, PoolType, Result, SecretDef, Source, Usage, VolumeDef};
 use dom::Node;
-use element::Element;
+use element::{Element, invalid};
 use writer::Writer;
 
 /// Most sources of a `<sources>` document.
@@ -100,12 +98,10 @@ pub fn canonical(text: &str, pool_type: Option<PoolType>) -> Result<String> {
             Ok(written(|out| source::write(out, &source, default_format(pool_type))))
         }
         "sources" => Ok(written_sources(&read_sources(&root, pool_type)?, pool_type)),
-        name => Err(Error::new(
-            ErrorKind::InvalidXml,
-            format!(
-                "line {}, /{name}: the root element must be pool, volume, secret, source or sources",
-                root.line
-            ),
+        name => Err(invalid(
+            root.line,
+            &format!("/{name}"),
+            "the root element must be pool, volume, secret, source or sources",
         )),
     }
 }
@@ -170,3 +166,6 @@ fn written(write: impl FnOnce(&mut Writer)) -> String {
     write(&mut out);
     out.finish()
 }
+
+#[cfg(test)]
+mod tests;
