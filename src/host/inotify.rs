@@ -3,6 +3,9 @@
 //! Called by `engine`: every live pool holds a [`DirectoryWatch`] and takes its changes when it has
 //! the time; a burst costs it one set of names.
 
+#[cfg(test)]
+mod tests;
+
 use crate::model::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -10,6 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,9 +32,12 @@ const CHANGED: AddWatchFlags = AddWatchFlags::IN_CREATE
 const REMOVED: AddWatchFlags = AddWatchFlags::IN_DELETE.union(AddWatchFlags::IN_MOVED_FROM);
 /// The directory is not where it was.
 const GONE: AddWatchFlags = AddWatchFlags::IN_DELETE_SELF.union(AddWatchFlags::IN_MOVE_SELF);
-/// How a directory is watched.
+/// What tells in the parent that a directory is not where it was: it was removed, moved away, or
+/// replaced. The directory itself tells of its removal only when nobody has it open any more.
+const REPLACED: AddWatchFlags = REMOVED.union(AddWatchFlags::IN_MOVED_TO);
+/// How directories are watched; one may be watched for itself and as the parent of another.
 const HOW: AddWatchFlags =
-    AddWatchFlags::IN_ONLYDIR.union(AddWatchFlags::from_bits_retain(libc::IN_EXCL_UNLINK));
+    AddWatchFlags::from_bits_retain(libc::IN_ONLYDIR | libc::IN_MASK_ADD | libc::IN_EXCL_UNLINK);
 
 /// What happened in a directory since it was last asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +95,8 @@ pub struct DirectoryWatcher {
 #[derive(Debug)]
 pub struct DirectoryWatch {
     shared: Arc<Shared>,
-    descriptor: WatchDescriptor,
+    /// The directory's own and its parent's.
+    descriptors: Vec<WatchDescriptor>,
     pending: Arc<Pending>,
 }
 
@@ -101,9 +109,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Watches {
     /// Two pools can watch one directory, for which the kernel has one watch.
-    by_descriptor: HashMap<WatchDescriptor, Vec<Arc<Pending>>>,
+    by_descriptor: HashMap<WatchDescriptor, Vec<Listener>>,
     /// How many of the kernel's watches were given up.
     given_up: u64,
+}
+
+/// Who listens to a kernel's watch.
+#[derive(Debug)]
+struct Listener {
+    pending: Arc<Pending>,
+    /// Of a parent: the name of the directory that is meant.
+    child: Option<OsString>,
 }
 
 /// Changes that nobody has taken yet.
@@ -140,25 +156,42 @@ impl DirectoryWatcher {
     /// Watches an open directory; what happened before this returned may be missed, so read the
     /// directory afterwards. May block: a dead server is asked for permission.
     pub fn watch(&self, directory: BorrowedFd<'_>) -> Result<DirectoryWatch> {
+        let failed = |error| Error::io("cannot watch the directory", &error);
         // By descriptor, so that what is watched is what was opened and checked.
-        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        let flags = CHANGED | REMOVED | GONE | HOW;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let name = std::fs::read_link(&path).map_err(failed)?.file_name().map(OsString::from);
+        let inotify = &self.shared.inotify.get_ref().0;
         loop {
             let given_up = lock(&self.shared.watches).given_up;
             // Not under the lock: a dead server must not silence the other pools.
-            let added = self.shared.inotify.get_ref().0.add_watch(path.as_str(), flags);
-            let descriptor = added.map_err(|errno| {
-                let failed = |error| Error::io("cannot watch the directory", &error);
-                limit(errno, "max_user_watches", failed)
-            })?;
+            let own = inotify
+                .add_watch(&path, CHANGED | REMOVED | GONE | HOW)
+                .map_err(|errno| limit(errno, "max_user_watches", failed))?;
+            let parent = inotify.add_watch(&path.join(".."), REPLACED | HOW);
             let mut watches = lock(&self.shared.watches);
             if watches.given_up != given_up {
                 // What was added may be what was given up meanwhile.
                 continue;
             }
             let pending = Arc::new(Pending::default());
-            watches.by_descriptor.entry(descriptor).or_default().push(pending.clone());
-            return Ok(DirectoryWatch { shared: self.shared.clone(), descriptor, pending });
+            let mut listen = |descriptor, child| {
+                let listener = Listener { pending: pending.clone(), child };
+                watches.by_descriptor.entry(descriptor).or_default().push(listener);
+            };
+            listen(own, None);
+            let mut descriptors = vec![own];
+            match parent {
+                Ok(parent) => {
+                    listen(parent, name);
+                    descriptors.push(parent);
+                }
+                Err(errno) => tracing::debug!("the parent of a directory is not watched: {errno}"),
+            }
+            drop(watches);
+            if rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_nlink == 0) {
+                pending.note(AddWatchFlags::IN_DELETE_SELF, None);
+            }
+            return Ok(DirectoryWatch { shared: self.shared.clone(), descriptors, pending });
         }
     }
 }
@@ -179,14 +212,16 @@ impl DirectoryWatch {
 impl Drop for DirectoryWatch {
     fn drop(&mut self) {
         let mut watches = lock(&self.shared.watches);
-        // Absent when the kernel gave it up itself.
-        let Some(pending) = watches.by_descriptor.get_mut(&self.descriptor) else { return };
-        pending.retain(|pending| !Arc::ptr_eq(pending, &self.pending));
-        if pending.is_empty() {
-            watches.by_descriptor.remove(&self.descriptor);
-            watches.given_up += 1;
-            if let Err(errno) = self.shared.inotify.get_ref().0.rm_watch(self.descriptor) {
-                tracing::debug!("a directory watch was gone already: {errno}");
+        for descriptor in &self.descriptors {
+            // Absent when the kernel gave it up itself.
+            let Some(listeners) = watches.by_descriptor.get_mut(descriptor) else { continue };
+            listeners.retain(|listener| !Arc::ptr_eq(&listener.pending, &self.pending));
+            if listeners.is_empty() {
+                watches.by_descriptor.remove(descriptor);
+                watches.given_up += 1;
+                if let Err(errno) = self.shared.inotify.get_ref().0.rm_watch(*descriptor) {
+                    tracing::debug!("a directory watch was gone already: {errno}");
+                }
             }
         }
     }
@@ -200,9 +235,7 @@ async fn read(shared: Arc<Shared>) {
             Ok(events) => distribute(&mut lock(&shared.watches), events),
             Err(error) => {
                 tracing::error!("directories are not watched any more: {error}");
-                let watches = lock(&shared.watches);
-                let everybody = watches.by_descriptor.values().flatten();
-                everybody.for_each(|one| one.note(AddWatchFlags::IN_Q_OVERFLOW, None));
+                lock(&shared.watches).overflow();
                 return;
             }
         }
@@ -212,12 +245,30 @@ async fn read(shared: Arc<Shared>) {
 fn distribute(watches: &mut Watches, events: Vec<InotifyEvent>) {
     for event in events {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            watches.by_descriptor.values().flatten().for_each(|one| one.note(event.mask, None));
+            watches.overflow();
         } else if event.mask.contains(AddWatchFlags::IN_IGNORED) {
             let ended = watches.by_descriptor.remove(&event.wd).unwrap_or_default();
-            ended.iter().for_each(|one| one.note(event.mask, None));
-        } else if let Some(pending) = watches.by_descriptor.get(&event.wd) {
-            pending.iter().for_each(|one| one.note(event.mask, event.name.clone()));
+            ended.iter().for_each(|listener| listener.hear(&event));
+        } else if let Some(listeners) = watches.by_descriptor.get(&event.wd) {
+            listeners.iter().for_each(|listener| listener.hear(&event));
+        }
+    }
+}
+
+impl Watches {
+    fn overflow(&self) {
+        for listener in self.by_descriptor.values().flatten() {
+            listener.pending.note(AddWatchFlags::IN_Q_OVERFLOW, None);
+        }
+    }
+}
+
+impl Listener {
+    fn hear(&self, event: &InotifyEvent) {
+        if self.child.is_none() {
+            self.pending.note(event.mask, event.name.clone());
+        } else if self.child == event.name && event.mask.intersects(REPLACED) {
+            self.pending.note(AddWatchFlags::IN_DELETE_SELF, None);
         }
     }
 }
@@ -245,129 +296,4 @@ fn limit(errno: Errno, setting: &str, other: impl FnOnce(io::Error) -> Error) ->
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::{self, File};
-    use std::os::unix::ffi::OsStringExt;
-    use std::path::Path;
-    use tempfile::TempDir;
-
-    fn watch(watcher: &DirectoryWatcher, path: &Path) -> DirectoryWatch {
-        watcher.watch(File::open(path).unwrap().as_fd()).unwrap()
-    }
-
-    fn names<const N: usize>(names: [&str; N]) -> BTreeSet<OsString> {
-        names.map(OsString::from).into()
-    }
-
-    /// Takes changes until they are as expected, since the kernel tells them one by one.
-    async fn expect(watch: &DirectoryWatch, done: impl Fn(&DirectoryChanges) -> bool) {
-        let mut all = DirectoryChanges::default();
-        while !done(&all) {
-            let next = watch.changes();
-            let next = tokio::time::timeout(std::time::Duration::from_secs(20), next).await;
-            let next = next.unwrap_or_else(|_| panic!("nothing more after {all:?}"));
-            for name in next.changed {
-                all.note(AddWatchFlags::IN_CREATE, Some(name));
-            }
-            for name in next.removed {
-                all.note(AddWatchFlags::IN_DELETE, Some(name));
-            }
-            all.overflow |= next.overflow;
-            all.gone |= next.gone;
-        }
-    }
-
-    #[tokio::test]
-    async fn files_that_come_change_and_go_are_told_once_each() {
-        let dir = TempDir::new().unwrap();
-        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-        fs::write(&a, "before").unwrap();
-        let watcher = DirectoryWatcher::new().unwrap();
-        let watch = watch(&watcher, dir.path());
-        fs::write(&b, "x").unwrap();
-        fs::write(dir.path().join("short-lived"), "x").unwrap();
-        fs::remove_file(dir.path().join("short-lived")).unwrap();
-        fs::rename(&a, dir.path().join("c")).unwrap();
-        fs::create_dir(dir.path().join("d")).unwrap();
-        // A current-thread runtime: the reader has seen nothing so far, so it is one set.
-        assert_eq!(
-            watch.changes().await,
-            DirectoryChanges {
-                changed: names(["b", "c", "d"]),
-                removed: names(["a", "short-lived"]),
-                ..DirectoryChanges::default()
-            }
-        );
-        fs::set_permissions(&b, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        assert_eq!(watch.changes().await.changed, names(["b"]));
-        fs::File::options().append(true).open(&b).unwrap();
-        assert_eq!(watch.changes().await.changed, names(["b"]));
-        let odd = OsString::from_vec(b"\xff\n".to_vec());
-        fs::write(dir.path().join(&odd), "").unwrap();
-        assert_eq!(watch.changes().await.changed, BTreeSet::from([odd]));
-    }
-
-    #[tokio::test]
-    async fn a_burst_is_told_as_one_overflow() {
-        let dir = TempDir::new().unwrap();
-        let watcher = DirectoryWatcher::new().unwrap();
-        let watch = watch(&watcher, dir.path());
-        for i in 0..=MOST_NAMES {
-            fs::create_dir(dir.path().join(i.to_string())).unwrap();
-        }
-        expect(&watch, |all| all.overflow).await;
-        fs::write(dir.path().join("later"), "").unwrap();
-        expect(&watch, |all| all.changed.contains(&OsString::from("later"))).await;
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_is_removed_or_moved_is_gone() {
-        let dir = TempDir::new().unwrap();
-        let watcher = DirectoryWatcher::new().unwrap();
-        for end in ["remove", "move"] {
-            let path = dir.path().join(end);
-            fs::create_dir(&path).unwrap();
-            let watch = watch(&watcher, &path);
-            match end {
-                "remove" => fs::remove_dir(&path).unwrap(),
-                _ => fs::rename(&path, dir.path().join("elsewhere")).unwrap(),
-            }
-            expect(&watch, |all| all.gone).await;
-        }
-        assert_eq!(lock(&watcher.shared.watches).by_descriptor.len(), 0);
-    }
-
-    #[tokio::test]
-    async fn two_watches_of_one_directory_end_each_for_itself() {
-        let dir = TempDir::new().unwrap();
-        let watcher = DirectoryWatcher::new().unwrap();
-        let (first, second) = (watch(&watcher, dir.path()), watch(&watcher, dir.path()));
-        fs::create_dir(dir.path().join("a")).unwrap();
-        assert_eq!(first.changes().await, second.changes().await);
-        drop(first);
-        fs::create_dir(dir.path().join("b")).unwrap();
-        expect(&second, |all| all.changed == names(["b"])).await;
-        drop(second);
-        let third = watch(&watcher, dir.path());
-        fs::create_dir(dir.path().join("c")).unwrap();
-        // What the kernel says of the watch that ended is not taken for the new one.
-        assert_eq!(
-            third.changes().await,
-            DirectoryChanges { changed: names(["c"]), ..DirectoryChanges::default() }
-        );
-    }
-
-    #[tokio::test]
-    async fn only_directories_are_watched() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("file");
-        fs::write(&path, "").unwrap();
-        let watcher = DirectoryWatcher::new().unwrap();
-        let error = watcher.watch(File::open(&path).unwrap().as_fd()).unwrap_err();
-        assert!(error.message().starts_with("cannot watch the directory"), "{error}");
-    }
 }
