@@ -44,6 +44,10 @@ fn c_name(name: &str) -> io::Result<CString> {
     CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
+fn hidden_name() -> String {
+    format!("{HIDDEN_PREFIX}{}", uuid::Uuid::new_v4().simple())
+}
+
 impl Directory {
     /// Opens the directory at an absolute path, symbolic links on the way followed.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -166,9 +170,17 @@ impl Directory {
         }
     }
 
+    /// Makes a directory under a hidden name, open to its owner alone.
+    pub fn create_temporary_directory(&self) -> io::Result<TemporaryDirectory<'_>> {
+        let hidden = hidden_name();
+        let made = self.make_directory(&hidden)?;
+        rustix::fs::flock(&made, FlockOperation::LockExclusive)?;
+        Ok(TemporaryDirectory { directory: self, made, hidden: Some(hidden) })
+    }
+
     /// The same under a hidden name, where the file system has no files without name.
     fn create_hidden(&self) -> io::Result<Temporary<'_>> {
-        let hidden = format!("{HIDDEN_PREFIX}{}", uuid::Uuid::new_v4().simple());
+        let hidden = hidden_name();
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&self.fd, hidden.as_str(), flags, mode)?;
@@ -189,11 +201,17 @@ impl Directory {
         })?;
         for name in left_over {
             let Ok(file) = self.open_entry(&name, Access::Read) else { continue };
-            if !FileStat::of(&file)?.kind.is_file() {
-                continue;
-            }
+            let remove = match FileStat::of(&file)?.kind {
+                FileType::RegularFile => AtFlags::empty(),
+                FileType::Directory => AtFlags::REMOVEDIR,
+                _ => continue,
+            };
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty())?;
+                use rustix::io::Errno;
+                match rustix::fs::unlinkat(&self.fd, &name, remove) {
+                    Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())
@@ -254,6 +272,118 @@ impl Drop for Temporary<'_> {
         if let Some(hidden) = &self.hidden {
             // A failure leaves a hidden file, which the next sweep removes.
             let _ = rustix::fs::unlinkat(&self.directory.fd, hidden.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+/// A directory in the making; gone when dropped before it is published.
+#[derive(Debug)]
+pub struct TemporaryDirectory<'a> {
+    directory: &'a Directory,
+    made: Directory,
+    hidden: Option<String>,
+}
+
+impl TemporaryDirectory<'_> {
+    /// The directory.
+    pub fn made(&self) -> &Directory {
+        &self.made
+    }
+
+    /// Gives it a name that must be free, and waits until the name is on the storage.
+    pub fn publish(mut self, name: &str) -> io::Result<()> {
+        use rustix::fs::RenameFlags;
+        use rustix::io::Errno;
+        let name = c_name(name)?;
+        let at = &self.directory.fd;
+        if let Some(hidden) = &self.hidden {
+            let flags = RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(at, hidden.as_str(), at, &name, flags) {
+                // NFS has no such flag; at worst an empty directory made this moment is replaced.
+                Err(Errno::INVAL) if self.directory.stat_entry(&name).is_err() => {
+                    rustix::fs::renameat(at, hidden.as_str(), at, &name)?;
+                }
+                result => result?,
+            }
+        }
+        self.hidden = None;
+        self.directory.sync()
+    }
+}
+
+impl Drop for TemporaryDirectory<'_> {
+    fn drop(&mut self) {
+        if let Some(hidden) = &self.hidden {
+            // A failure leaves a hidden directory, which the next sweep removes.
+            let _ = self.directory.remove_directory(hidden);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn place() -> (tempfile::TempDir, Directory) {
+        let base = tempfile::tempdir().unwrap();
+        let directory = Directory::open(base.path()).unwrap();
+        (base, directory)
+    }
+
+    #[test]
+    fn nothing_outside_the_directory_can_be_named() {
+        let (base, directory) = place();
+        std::fs::create_dir(base.path().join("sub")).unwrap();
+        std::fs::write(base.path().join("sub/file"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", base.path().join("link")).unwrap();
+        for name in ["", ".", "..", "sub/file", "../x", "/etc/passwd", "a\0b"] {
+            assert!(directory.open_file(name, Access::Read).is_err(), "{name:?}");
+            assert!(directory.unlink(name).is_err(), "{name:?}");
+            assert!(directory.find(name).is_err(), "{name:?}");
+        }
+        let error = directory.open_file("link", Access::Read).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+        assert!(directory.find("link").unwrap().unwrap().kind.is_symlink());
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all_with_and_without_files_that_have_no_name() {
+        let (base, directory) = place();
+        for create in [Directory::create_temporary, Directory::create_hidden] {
+            let mut new = create(&directory).unwrap();
+            new.file.write_all(b"whole").unwrap();
+            drop(create(&directory).unwrap());
+            directory.sweep().unwrap();
+            new.publish("file").unwrap();
+            let taken = create(&directory).unwrap().publish("file").unwrap_err();
+            assert_eq!(taken.raw_os_error(), Some(libc::EEXIST));
+            assert_eq!(std::fs::read(base.path().join("file")).unwrap(), b"whole");
+            assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1);
+            directory.unlink("file").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_renamed_file_is_the_same_and_a_copy_is_not() {
+        let (base, directory) = place();
+        std::fs::write(base.path().join("a"), "x").unwrap();
+        let identity = super::super::files::identity(File::open(base.path().join("a")).unwrap());
+        let identity = identity.unwrap();
+        let is = |name: &str, identity: &crate::model::FileIdentity| {
+            let file = directory.open_file(name, Access::Read).unwrap();
+            let handle = || super::super::files::kernel_handle(&file);
+            FileStat::of(&file).unwrap().is(identity, handle)
+        };
+        std::fs::rename(base.path().join("a"), base.path().join("b")).unwrap();
+        std::fs::copy(base.path().join("b"), base.path().join("a")).unwrap();
+        assert!(is("b", &identity));
+        assert!(!is("a", &identity));
+        let nameless = crate::model::FileIdentity { birth: None, ..identity };
+        if nameless.handle.is_some() {
+            assert!(is("b", &nameless));
+            let other = crate::model::FileIdentity { handle: Some(vec![1]), ..nameless };
+            assert!(!is("b", &other));
         }
     }
 }

@@ -56,16 +56,13 @@ impl FileStat {
     }
 
     /// Whether this is the file whose identity was recorded. `handle` reads its kernel handle,
-    /// which is asked for only where the file system has no birth times.
+    /// which is asked for only where there is no birth time to compare.
     pub fn is(&self, identity: &FileIdentity, handle: impl FnOnce() -> Option<Vec<u8>>) -> bool {
-        if self.inode != identity.inode {
-            return false;
-        }
-        match (self.btime, identity.birth) {
-            (Some(found), Some(recorded)) => found == recorded,
-            (None, None) => handle() == identity.handle,
-            _ => false,
-        }
+        self.inode == identity.inode
+            && match (self.btime, identity.birth) {
+                (Some(found), Some(recorded)) => found == recorded,
+                _ => handle() == identity.handle,
+            }
     }
 }
 

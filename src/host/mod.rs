@@ -5,6 +5,7 @@
 
 mod directory;
 pub mod files;
+pub mod holders;
 mod inotify;
 mod limits;
 mod mounts;
@@ -13,7 +14,7 @@ mod packages;
 mod process;
 mod tool;
 
-pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary};
+pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary, TemporaryDirectory};
 pub use files::FileStat;
 pub use inotify::{DirectoryChanges, DirectoryWatch, DirectoryWatcher};
 pub use limits::{CancelToken, Limits};

@@ -2,7 +2,7 @@
 
 use super::super::Preallocation;
 use super::ImageDirectory;
-use crate::host::{Temporary, files};
+use crate::host::{HIDDEN_PREFIX, Temporary, files};
 use crate::model::{
     BackingStore, Declaration, ErrorKind, Permissions, Result, Volume, VolumeDef, VolumeFormat,
     VolumeKind, VolumeName, format_size,
@@ -24,6 +24,10 @@ impl ImageDirectory<'_> {
         if let Some(encryption) = &def.encryption {
             let what = format!("{} encryption is not implemented yet", encryption.format);
             return Err(self.volume_error(ErrorKind::NotSupported, name, what));
+        }
+        if name.as_str().starts_with(HIDDEN_PREFIX) {
+            let what = format!("names that begin with {HIDDEN_PREFIX} are files in the making");
+            return Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
         }
         let found = self
             .directory
@@ -93,21 +97,18 @@ impl ImageDirectory<'_> {
                 "a directory has no capacity of its own; leave it out or 0",
             ));
         }
-        let made = self.directory.make_directory(name.as_str()).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::EEXIST) => self.exists(name),
-                _ => self.volume_failed(name, "cannot make the directory", &error),
-            }
-        })?;
-        let permissions = stated_or(def, DEFAULT_DIRECTORY_MODE);
-        let done = files::set_permissions(&made, &permissions)
-            .and_then(|()| made.sync())
-            .and_then(|()| self.directory.sync());
-        done.map_err(|error| {
-            // Empty still, so that removing it loses nothing; the first error is what matters.
-            let _ = self.directory.remove_directory(name.as_str());
-            self.volume_failed(name, "cannot set its permissions", &error)
-        })
+        let failed = |what: &str, error: &std::io::Error| match error.raw_os_error() {
+            Some(libc::EEXIST) => self.exists(name),
+            _ => self.volume_failed(name, what, error),
+        };
+        let new = self
+            .directory
+            .create_temporary_directory()
+            .map_err(|error| failed("cannot make the directory", &error))?;
+        files::set_permissions(new.made(), &stated_or(def, DEFAULT_DIRECTORY_MODE))
+            .and_then(|()| new.made().sync())
+            .map_err(|error| failed("cannot set its permissions", &error))?;
+        new.publish(name.as_str()).map_err(|error| failed("cannot give it its name", &error))
     }
 
     /// A file without name, after a look at the room for `allocation` bytes.

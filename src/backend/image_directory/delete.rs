@@ -1,7 +1,7 @@
 //! Deleting volumes, and who stands against it.
 
 use super::ImageDirectory;
-use crate::host::Access;
+use crate::host::{Access, holders};
 use crate::image::lock;
 use crate::model::{ErrorKind, Result, Volume, VolumeName};
 use rustix::fs::FileType;
@@ -69,21 +69,29 @@ impl ImageDirectory<'_> {
         }
     }
 
-    /// Takes the image lock of a regular file, or says that somebody else has it.
+    /// Takes the image lock of a regular file, or says who has it in use.
     pub(super) fn take(&self, name: &VolumeName, file: &File) -> Result<()> {
         let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         if !regular {
             return Ok(());
         }
-        let held = lock::hold(file)
-            .map_err(|error| self.volume_failed(name, "cannot ask for its image lock", &error))?;
-        if held {
-            return Ok(());
+        let busy = |who: String| {
+            Err(self.volume_error(ErrorKind::Busy, name, format!("{who} uses it; end that first")))
+        };
+        let path = holders::path_of(file)
+            .map_err(|error| self.volume_failed(name, "cannot tell where its file is", &error))?;
+        if let Some(user) = holders::kernel_user(&path) {
+            return busy(user);
         }
-        Err(self.volume_error(
-            ErrorKind::Busy,
-            name,
-            "a virtual machine or qemu program has it open (image lock); end that first",
-        ))
+        let free = lock::hold(file)
+            .map_err(|error| self.volume_failed(name, "cannot ask for its image lock", &error))?;
+        match free {
+            true => Ok(()),
+            false => {
+                busy(holders::process(&path).unwrap_or_else(|| {
+                    "a virtual machine or qemu program (by its lock)".to_owned()
+                }))
+            }
+        }
     }
 }

@@ -269,6 +269,8 @@ fn an_image_that_a_qemu_program_holds_is_neither_resized_nor_deleted() {
         until_there(&ready(pid), &mut holder);
         let error = pool.delete(&volume, false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{pid}: {error}");
+        let who = format!("process {}", holder.0.id());
+        assert!(error.message().contains(&who), "{pid}: {error}");
         let forced = ResizeOptions { force: true, ..PLAIN };
         for options in [PLAIN, forced] {
             let error = resize(&pool, "v", 2 * MIB, options).unwrap_err();

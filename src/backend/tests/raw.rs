@@ -69,6 +69,8 @@ fn what_cannot_be_leaves_nothing_behind() {
     assert_eq!(refused(&|def| def.capacity = None, none), ErrorKind::InvalidArgument);
     assert_eq!(refused(&|def| def.capacity = Some(u64::MAX), none), ErrorKind::InvalidArgument);
     assert_eq!(refused(&|_| {}, Preallocation::Metadata), ErrorKind::InvalidArgument);
+    let hidden = VolumeName::new(".poold-1").unwrap();
+    assert_eq!(refused(&|def| def.name = hidden.clone(), none), ErrorKind::InvalidArgument);
     assert_eq!(
         refused(&|def| def.format = Some(VolumeFormat::Vmdk), none),
         ErrorKind::NotSupported
@@ -151,6 +153,7 @@ fn files_of_a_dead_daemon_are_swept_and_those_of_a_living_one_kept() {
     let pool = started();
     let hidden = |n| format!("{}{n}", crate::host::HIDDEN_PREFIX);
     std::fs::write(pool.file(&hidden(1)), "").unwrap();
+    std::fs::create_dir(pool.file(&hidden(3))).unwrap();
     std::fs::write(pool.file(&hidden(2)), "").unwrap();
     let living = std::fs::File::open(pool.file(&hidden(2))).unwrap();
     rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();

@@ -1,0 +1,108 @@
+//! Who has a file in use: loop devices, swap, other processes.
+//!
+//! Asked of /sys and /proc alone, by path: nothing here touches the file's storage, which may hang.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+/// Where an open file is, as the kernel sees it now.
+pub fn path_of(file: impl AsFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))
+}
+
+/// The loop device or swap that uses the file at a path, for a message ("loop device loop3").
+pub fn kernel_user(path: &Path) -> Option<String> {
+    loop_device(Path::new("/sys/block"), path)
+        .map(|name| format!("loop device {name}"))
+        .or_else(|| is_swap(&fs::read("/proc/swaps").ok()?, path).then(|| "swap".to_owned()))
+}
+
+fn loop_device(devices: &Path, path: &Path) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
+    let devices = fs::read_dir(devices).ok()?.filter_map(Result::ok);
+    let mut loops = devices.filter(|device| device.file_name().as_bytes().starts_with(b"loop"));
+    let found = loops.find(|device| {
+        let backing = fs::read(device.path().join("loop/backing_file")).unwrap_or_default();
+        backing.strip_suffix(b"\n").unwrap_or(&backing) == path.as_os_str().as_bytes()
+    })?;
+    Some(found.file_name().to_string_lossy().into_owned())
+}
+
+/// Whether a path is in the first column of /proc/swaps, where blanks are octal escapes.
+fn is_swap(table: &[u8], path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            _ => escaped.push(*byte),
+        }
+    }
+    table
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .any(|line| line.strip_prefix(&escaped[..]).is_some_and(|rest| rest.first() == Some(&b' ')))
+}
+
+/// Another process that has the file at a path open, for a message ("qemu-nbd, process 123");
+/// none when it cannot be told.
+pub fn process(path: &Path) -> Option<String> {
+    let own = std::process::id();
+    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let holder = ids.filter(|id| *id != own).find(|id| has_open(*id, path))?;
+    let name = fs::read_to_string(format!("/proc/{holder}/comm")).unwrap_or_default();
+    let name = name.trim_end().escape_debug().to_string();
+    Some(format!("{}, process {holder}", if name.is_empty() { "a program" } else { &name }))
+}
+
+fn has_open(process: u32, path: &Path) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+    descriptors
+        .filter_map(Result::ok)
+        .any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| target == path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_that_has_a_file_open_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = path_of(file.as_file()).unwrap();
+        assert_eq!(process(&path), None, "this process does not count");
+        let stdin = Stdio::from(file.reopen().unwrap());
+        let mut child = Command::new("sleep").arg("1000").stdin(stdin).spawn().unwrap();
+        let found = process(&path);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.unwrap().ends_with(&format!("process {}", child.id())));
+    }
+
+    #[test]
+    fn a_loop_device_is_found_by_its_backing_file() {
+        let base = tempfile::tempdir().unwrap();
+        for (device, backing) in [("loop0", "/a\n"), ("loop1", "/pool/an image\n"), ("sda", "")] {
+            let directory = base.path().join(device).join("loop");
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("backing_file"), backing).unwrap();
+        }
+        let find = |path: &str| loop_device(base.path(), Path::new(path));
+        assert_eq!(find("/pool/an image").as_deref(), Some("loop1"));
+        assert_eq!(find("/pool/an"), None);
+    }
+
+    #[test]
+    fn swap_files_are_found_with_blanks_in_their_names() {
+        let table =
+            b"Filename\tType\tSize\n/swap\\040file   file  1 0 -2\n/dev/dm-1 partition 1 0\n";
+        assert!(is_swap(table, Path::new("/swap file")));
+        assert!(is_swap(table, Path::new("/dev/dm-1")));
+        assert!(!is_swap(table, Path::new("/swap")));
+        assert!(!is_swap(table, Path::new("Filename")));
+    }
+}
