@@ -261,7 +261,9 @@ impl Volume {
             compat: image.compat.map(str::to_owned),
             nocow: false,
             cluster_size: image.cluster_size,
-            features: (image.features != VolumeFeatures::default()).then_some(image.features),
+            // As in libvirt, what can have features says which, even if none.
+            features: (image.compat == Some("1.1") || image.features != VolumeFeatures::default())
+                .then_some(image.features),
             encryption: image.encryption,
             backing: image.backing,
         }

@@ -4,7 +4,7 @@ use super::element::invalid;
 use crate::model::Result;
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::name::{NamespaceResolver, ResolveResult};
 use quick_xml::reader::NsReader;
 
@@ -86,22 +86,15 @@ impl Builder<'_> {
                     self.append(&text.xml10_content())?;
                     None
                 }
+                Event::CData(_) | Event::GeneralRef(_) if self.open.is_empty() => {
+                    return Err(self.invalid("text outside the root element"));
+                }
                 Event::CData(text) => {
                     self.append(&text.xml10_content())?;
                     None
                 }
                 Event::GeneralRef(reference) => {
-                    let text = match reference.resolve_char_ref() {
-                        Ok(Some(c)) => c.to_string(),
-                        Ok(None) => match resolve_predefined_entity(&reference) {
-                            Some(text) => text.to_owned(),
-                            None => {
-                                let name = reference.as_ref();
-                                return Err(self.invalid(format!("unknown entity {name:?}")));
-                            }
-                        },
-                        Err(error) => return Err(self.invalid(error.to_string())),
-                    };
+                    let text = self.resolved(&reference)?;
                     self.append(&text)?;
                     None
                 }
@@ -123,6 +116,21 @@ impl Builder<'_> {
             return Err(self.invalid(message));
         }
         root.ok_or_else(|| self.invalid("there is no element"))
+    }
+
+    /// The text that a reference such as `&lt;` or `&#65;` stands for.
+    fn resolved(&self, reference: &BytesRef<'_>) -> Result<String> {
+        match reference.resolve_char_ref() {
+            Ok(Some(c)) => Ok(c.to_string()),
+            Ok(None) => match resolve_predefined_entity(reference) {
+                Some(text) => Ok(text.to_owned()),
+                None => {
+                    let name = reference.as_ref();
+                    Err(self.invalid(format!("unknown entity {name:?}")))
+                }
+            },
+            Err(error) => Err(self.invalid(error.to_string())),
+        }
     }
 
     fn node(

@@ -77,17 +77,8 @@ fn default_format(pool_type: PoolType) -> Option<VolumeFormat> {
     }
 }
 
-/// The permissions a document means when it says none. libvirt's Sheepdog documents always say
-/// them, with nobody as owner.
-fn default_permissions(pool_type: PoolType) -> Option<Permissions> {
-    let sheepdog = Permissions {
-        mode: Some(0o600),
-        owner: Some(u32::MAX),
-        group: Some(u32::MAX),
-        label: None,
-    };
-    (pool_type == PoolType::Sheepdog).then_some(sheepdog)
-}
+/// Mode of a Sheepdog image: libvirt's documents always say it.
+const SHEEPDOG_MODE: u32 = 0o600;
 
 /// Reads a volume's document for a pool of that type.
 pub(super) fn read(volume: &Element<'_>, pool_type: PoolType) -> Result<VolumeDef> {
@@ -118,7 +109,9 @@ pub(super) fn read(volume: &Element<'_>, pool_type: PoolType) -> Result<VolumeDe
         Some(target) => read_target(&mut def, &target, pool_type)?,
         None => def.format = default_format(pool_type),
     }
-    def.permissions = def.permissions.or(default_permissions(pool_type));
+    if pool_type == PoolType::Sheepdog {
+        def.permissions.get_or_insert_default().mode.get_or_insert(SHEEPDOG_MODE);
+    }
     Ok(def)
 }
 
@@ -272,8 +265,20 @@ fn write_target(out: &mut Writer, volume: &VolumeDef, pool_type: PoolType) {
     if !pool_type.info().volume_formats.is_empty() {
         write_format(out, volume.format.or(default_format(pool_type)));
     }
-    let permissions = volume.permissions.clone().or(default_permissions(pool_type));
-    permissions::write(out, permissions.as_ref());
+    match (&volume.permissions, pool_type) {
+        (permissions, PoolType::Sheepdog) => {
+            let said = permissions.clone().unwrap_or_default();
+            let said = Permissions {
+                mode: said.mode.or(Some(SHEEPDOG_MODE)),
+                // Nobody, which is read as nothing said.
+                owner: said.owner.or(Some(u32::MAX)),
+                group: said.group.or(Some(u32::MAX)),
+                label: said.label,
+            };
+            permissions::write(out, Some(&said));
+        }
+        (permissions, _) => permissions::write(out, permissions.as_ref()),
+    }
     if let Some(timestamps) = &volume.timestamps {
         write_timestamps(out, timestamps);
     }

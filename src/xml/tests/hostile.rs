@@ -27,6 +27,8 @@ fn every_kind_of_bad_document_is_an_error_with_line_and_path() {
         ("<pool\n type='dir'></volume>".into(), "line 2, /pool: "),
         ("<pool type='dir'></pool>\n<pool type='dir'/>".into(), "line 2, /: <pool> is a second"),
         ("<pool type='dir'></pool>\ntext".into(), "text outside the root"),
+        ("<pool type='dir'/>\n&#32;".into(), "line 2, /: text outside the root"),
+        ("<![CDATA[ ]]><pool type='dir'/>".into(), "line 1, /: text outside the root"),
         ("<!DOCTYPE pool [<!ENTITY a 'b'>]>\n<pool/>".into(), "line 1, /: DOCTYPE"),
         ("\n<?xml version='1.0'?><pool/>".into(), "line 2, /: an XML declaration must come first"),
         (pool("<!-- \u{1} -->"), "line 3, /: a control character"),
