@@ -7,6 +7,7 @@ use super::router::Core;
 use crate::model::{Error, ErrorKind, Result};
 use futures_util::StreamExt;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -79,6 +80,25 @@ impl Bus {
             let taken = processed.wait_for(|processed| *processed >= position);
             let _ = tokio::time::timeout(PATIENCE, taken).await;
         }
+    }
+
+    /// Takes an inhibitor of shutdowns from logind.
+    pub(super) async fn inhibit_shutdown(&self, why: &str) -> Result<OwnedFd> {
+        let failed = |error| errors::of_zbus("cannot inhibit a shutdown", &error);
+        let body = ("shutdown", "poold", why, "block");
+        let call = self.connection.call_method(
+            Some("org.freedesktop.login1"),
+            "/org/freedesktop/login1",
+            Some("org.freedesktop.login1.Manager"),
+            "Inhibit",
+            &body,
+        );
+        let Ok(reply) = tokio::time::timeout(PATIENCE, call).await else {
+            return Err(Error::new(ErrorKind::TimedOut, "logind does not answer Inhibit"));
+        };
+        let reply = reply.map_err(failed)?;
+        let inhibitor: zbus::wire::OwnedFd = reply.body().deserialize().map_err(failed)?;
+        Ok(inhibitor.into())
     }
 
     /// Returns when the connection is lost.

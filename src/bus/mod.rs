@@ -27,8 +27,9 @@ mod throttle;
 mod volume;
 
 use crate::engine::Engine;
-use crate::model::Result;
+use crate::model::{Error, ErrorKind, Result};
 use listen::Bus;
+use peers::Door;
 use router::Core;
 use signals::{Announcer, Signals};
 use std::os::fd::OwnedFd;
@@ -68,6 +69,7 @@ impl Default for FaceOptions {
 pub struct Face {
     core: Arc<Core>,
     bus: Arc<Mutex<Option<Bus>>>,
+    door: Arc<Door>,
     closing: CancellationToken,
 }
 
@@ -78,7 +80,12 @@ impl Face {
         let (signals, barriers) = Signals::new();
         let core = Arc::new(Core::new(engine, options, signals));
         tokio::spawn(Announcer::new(&core, changes, barriers).run());
-        Ok(Self { core, bus: Arc::default(), closing: CancellationToken::new() })
+        Ok(Self {
+            core,
+            bus: Arc::default(),
+            door: Arc::default(),
+            closing: CancellationToken::new(),
+        })
     }
 
     /// Connects to a message bus (an address, or the system bus) and serves calls by unique name;
@@ -99,13 +106,28 @@ impl Face {
 
     /// Serves peers that connect to a listening unix socket.
     pub async fn serve_peers(&self, listener: OwnedFd) -> Result<()> {
-        peers::serve(self.core.clone(), listener, self.closing.clone())
+        peers::serve(self.core.clone(), listener, self.door.clone(), self.closing.clone())
     }
 
     /// Whether nothing on the face speaks against an exit: no authorisation or call under way, no
     /// peer connected, no caller of ours still on the bus.
     pub fn is_idle(&self) -> bool {
-        self.core.asks_nobody() && self.core.clients.is_quiet() && self.core.clients.is_empty()
+        let clients = &self.core.clients;
+        self.core.asks_nobody() && clients.is_quiet() && clients.is_empty() && self.door.is_quiet()
+    }
+
+    /// If [idle](Self::is_idle), lets no more peers in and returns true; then only `close` is left
+    /// to do. Who connects from now on waits in the socket for the next daemon.
+    pub fn lock_up(&self) -> bool {
+        self.door.close_if(|| self.is_idle())
+    }
+
+    /// Asks logind to put off a shutdown of the host until the descriptor is closed.
+    pub async fn inhibit_shutdown(&self, why: &str) -> Result<OwnedFd> {
+        match self.bus() {
+            Some(bus) => bus.inhibit_shutdown(why).await,
+            None => Err(Error::new(ErrorKind::NotSupported, "no bus, no logind")),
+        }
     }
 
     /// Waits until the bus connection is lost; for ever when there is none.

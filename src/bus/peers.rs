@@ -1,13 +1,16 @@
 //! Peers: D-Bus without a bus, over the socket. The kernel vouches for a peer's uid.
 
 use super::clients::{Client, Link, Outgoing};
-use super::limits::Tally;
+use super::limits::{Tally, Ticket};
 use super::router::Core;
 use crate::model::{Error, Result};
 use futures_util::StreamExt;
+use std::future::poll_fn;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -26,8 +29,53 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the last messages to a peer may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Accepts peers until `closing`.
-pub(super) fn serve(core: Arc<Core>, listener: OwnedFd, closing: CancellationToken) -> Result<()> {
+/// The way in for peers. It is closed before the daemon leaves, and only while nobody is inside:
+/// who comes later waits in the socket for the next daemon and is not cut off by this one.
+#[derive(Default)]
+pub(super) struct Door {
+    closed: Mutex<bool>,
+    inside: Arc<Tally<()>>,
+}
+
+impl Door {
+    /// Whether no peer is connected or about to be.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.inside.is_empty()
+    }
+
+    /// Closes it for good if nobody is inside and `idle` says so too.
+    pub(super) fn close_if(&self, idle: impl FnOnce() -> bool) -> bool {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        *closed |= self.is_quiet() && idle();
+        *closed
+    }
+
+    /// Lets the next one in; none when it is closed.
+    fn accept(&self, listener: &UnixListener, cx: &mut Context<'_>) -> Poll<Option<Arrival>> {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Poll::Ready(None);
+        }
+        listener.poll_accept(cx).map(|accepted| {
+            Some(accepted.and_then(|(stream, _)| {
+                let inside =
+                    self.inside.enter((), usize::MAX, "peers").map_err(io::Error::other)?;
+                Ok((stream, inside))
+            }))
+        })
+    }
+}
+
+/// A peer that was let in.
+type Arrival = io::Result<(UnixStream, Ticket<()>)>;
+
+/// Accepts peers until the door is closed or `closing`.
+pub(super) fn serve(
+    core: Arc<Core>,
+    listener: OwnedFd,
+    door: Arc<Door>,
+    closing: CancellationToken,
+) -> Result<()> {
     let listen = |error| Error::io("cannot listen for peers", &error);
     let listener = std::os::unix::net::UnixListener::from(listener);
     listener.set_nonblocking(true).map_err(listen)?;
@@ -36,13 +84,14 @@ pub(super) fn serve(core: Arc<Core>, listener: OwnedFd, closing: CancellationTok
         let (all, by_uid) = (Arc::new(Tally::default()), Arc::new(Tally::default()));
         let guid = Guid::generate();
         loop {
-            let accepted = tokio::select! {
+            let arrival = tokio::select! {
                 () = closing.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                arrival = poll_fn(|cx| door.accept(&listener, cx)) => arrival,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
+            let (stream, inside) = match arrival {
+                None => return,
+                Some(Ok(arrived)) => arrived,
+                Some(Err(error)) => {
                     tracing::warn!("a peer could not be accepted: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -63,7 +112,7 @@ pub(super) fn serve(core: Arc<Core>, listener: OwnedFd, closing: CancellationTok
             };
             let (core, guid) = (core.clone(), guid.clone());
             tokio::spawn(async move {
-                let _tickets = tickets;
+                let _tickets = (inside, tickets);
                 if let Err(why) = attend(core, stream, uid, guid).await {
                     tracing::debug!("a peer of uid {uid} could not connect: {why}");
                 }
@@ -129,4 +178,28 @@ async fn pump(connection: Connection, client: Arc<Client>, mut outgoing: mpsc::R
     };
     let _ = tokio::time::timeout(FAREWELL, rest).await;
     let _ = connection.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_door_closes_only_while_nobody_is_inside_and_nobody_enters_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bus");
+        let listener = UnixListener::bind(&path).unwrap();
+        let door = Door::default();
+        assert!(!door.close_if(|| false));
+        let first = UnixStream::connect(&path).await.unwrap();
+        let arrived = poll_fn(|cx| door.accept(&listener, cx)).await.unwrap().unwrap();
+        assert!(!door.close_if(|| true), "somebody is inside");
+        drop((first, arrived));
+        assert!(door.close_if(|| true));
+        let _later = UnixStream::connect(&path).await.unwrap();
+        assert!(poll_fn(|cx| door.accept(&listener, cx)).await.is_none());
+        // It waits for whoever serves the socket next.
+        let next = Door::default();
+        assert!(poll_fn(|cx| next.accept(&listener, cx)).await.unwrap().is_ok());
+    }
 }

@@ -40,7 +40,7 @@ impl Sockets {
         if let Some(path) = &self.made
             && let Err(error) = remove_file(path)
         {
-            tracing::warn!(%error, path = %path.display(), "cannot remove the socket");
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::activation::Sockets;
 use super::config::Config;
+use super::jobs;
 use super::logging::Logging;
 use super::notify;
 use super::options::Options;
@@ -36,6 +37,16 @@ enum End {
     Asked,
     /// The bus went away; its next start brings a new daemon.
     BusLost,
+}
+
+impl End {
+    fn why(&self) -> &'static str {
+        match self {
+            Self::Idle => "nobody needs it",
+            Self::Asked => "asked to",
+            Self::BusLost => "the bus is gone",
+        }
+    }
 }
 
 /// The signals that are acted upon.
@@ -89,7 +100,8 @@ pub(super) async fn run(options: Options, config: Config, logging: Logging) -> R
     let mut signals = Signals::new()?;
     let mut daemon = Daemon::start(options, config, logging).await?;
     notify::tell(&[NotifyState::Ready]);
-    info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    info!("poold {} is ready", env!("CARGO_PKG_VERSION"));
+    tokio::spawn(jobs::follow(daemon.engine.clone(), daemon.face.clone()));
     daemon.engine.resume();
     let end = daemon.serve(&mut signals).await;
     daemon.end(&end, &mut signals).await;
@@ -130,7 +142,8 @@ impl Daemon {
                 }
                 () = tick(&mut watchdog) => self.keep_alive(),
                 () = tick(&mut idle.look) => {
-                    if idle.expired(self.engine.is_idle() && self.face.is_idle()) {
+                    let expired = idle.expired(self.engine.is_idle() && self.face.is_idle());
+                    if expired && self.face.lock_up() {
                         return End::Idle;
                     }
                 }
@@ -168,15 +181,15 @@ impl Daemon {
 
     /// Ends what is under way and leaves the bus.
     ///
-    /// The order for an idle exit: the service manager knows that the service stops *before* the
-    /// name is released; so a call that comes between the two starts a new daemon instead of
-    /// waiting for this one. What came before is answered by `close`.
+    /// The order of an idle exit: no more peers are let in; the service manager knows that the
+    /// service stops; only then the name is released, so that a call that comes after it starts a
+    /// new daemon and is not sent to this one. What came before is answered by `close`.
     async fn end(&self, end: &End, signals: &mut Signals) {
-        info!(reason = ?end, "ending");
+        info!("ending: {}", end.why());
         notify::tell(&[NotifyState::Stopping]);
         if *end == End::Idle {
             if let Err(error) = tokio::task::spawn_blocking(notify::barrier).await {
-                warn!(%error, "cannot wait for the service manager");
+                warn!("cannot wait for the service manager: {error}");
             }
         } else {
             tokio::select! {

@@ -1,7 +1,7 @@
 //! Logs: to the journal with fields of their own when stderr is the journal, else to stderr.
 //!
-//! The fields `pool`, `volume`, `job` and `caller_uid` of events and spans are POOLD_POOL=,
-//! POOLD_VOLUME=, POOLD_JOB= and POOLD_CALLER_UID= in the journal.
+//! Fields of events are fields of the journal under the same name, so code says
+//! `info!(POOLD_JOB = id, ...)`. The message says everything too: it is all that most people read.
 
 use std::os::fd::AsFd;
 use tracing::{Level, error, warn};
@@ -25,11 +25,11 @@ impl Logging {
                 .with_target(false)
                 .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         });
-        let journal = journal.map(|layer| layer.with_field_prefix(Some("POOLD".into())));
+        let journal = journal.map(|layer| layer.with_field_prefix(None));
         tracing_subscriber::registry().with(filter).with(journal).with(stderr).init();
         std::panic::set_hook(Box::new(|panic| {
             let trace = std::backtrace::Backtrace::force_capture();
-            error!(%panic, %trace, "a defect in poold: please report it");
+            error!("a defect in poold, please report it: {panic}\n{trace}");
         }));
         Self(handle)
     }
@@ -37,7 +37,7 @@ impl Logging {
     /// Logs at `level` from now on.
     pub(super) fn set_level(&self, level: Level) {
         if let Err(error) = self.0.reload(targets(level)) {
-            warn!(%error, "cannot change the log level");
+            warn!("cannot change the log level: {error}");
         }
     }
 }

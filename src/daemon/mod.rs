@@ -4,6 +4,7 @@
 
 mod activation;
 mod config;
+mod jobs;
 mod lifecycle;
 mod logging;
 mod notify;

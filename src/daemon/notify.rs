@@ -12,7 +12,7 @@ use tracing::warn;
 /// Tells it; nothing happens when nobody listens.
 pub(super) fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "cannot notify the service manager");
+        warn!("cannot notify the service manager: {error}");
     }
 }
 
@@ -20,7 +20,7 @@ pub(super) fn tell(state: &[NotifyState<'_>]) {
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => warn!(%error, "cannot read the clock"),
+        Err(error) => warn!("cannot read the clock: {error}"),
     }
 }
 
@@ -29,7 +29,7 @@ pub(super) fn reloading() {
 pub(super) fn barrier() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send_barrier(&path) {
-        warn!(%error, "the service manager does not take notice");
+        warn!("the service manager does not take notice: {error}");
     }
 }
 

@@ -38,7 +38,11 @@ machine_prepare() {
     base=$(cgroup2_mount)
     # Machines whose run.sh was killed go on running: end them.
     for stale in "$base"/poold-host.*; do
-        [ -d "$stale" ] && ! [ -d "/proc/${stale##*.}" ] && cgroup_end "$stale"
+        [ ! -d "$stale" ] || [ -d "/proc/${stale##*.}" ] || cgroup_end "$stale"
+    done
+    for stale in "${work%/*}"/poold-host.*.*; do
+        stale=${stale%.*}
+        [ -d "/proc/${stale##*.}" ] || rmdir "$stale".*
     done
     MACHINE_CGROUP=$base/poold-host.$$
     MACHINE_TOOLS=$cached/tools

@@ -50,8 +50,8 @@ if [ ! -d "$dir" ]; then
         build "$work"
         mv -T "$work" "$dir"
         trap - EXIT
-        # What older versions of this file made is of no use any more.
-        find "$cache" -maxdepth 1 -name 'host-*' -not -path "$dir" -exec rm -rf --one-file-system {} +
+        # What older versions of this file made, and no run of theirs can be using.
+        find "$cache" -maxdepth 1 -name "host-*" -mtime +7 -not -path "$dir" -exec rm -rf --one-file-system {} +
     fi
 fi
 echo "$dir"

@@ -64,7 +64,7 @@ build=${POOLD_BUILD:-$tree/target/debug}
 [ -x "$build/poold" ] || build=$tree/target/release
 [ -x "$build/poold" ] || { echo "RESULT host build fail no poold in $build: run 'make build'"; exit 1; }
 
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/poold-host.XXXXXX")
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/poold-host.$$.XXXXXX")
 clean() {
     trap '' INT TERM HUP
     machine_clean
@@ -88,7 +88,7 @@ machine_prepare "$cached" "$work"
 
 step uninstall_removes_every_file_that_install_put_there
 step -a the_machine_boots_with_what_was_installed
-[ "$failed" = 0 ] || { cat "$work/console"; summary; exit 1; }
+machine_is_up || { cat "$work/console"; summary; exit 1; }
 for name in "${STEPS[@]}"; do step "$name"; done
 step -a the_machine_powers_off
 step -a uninstall_after_use_leaves_only_what_is_the_users
