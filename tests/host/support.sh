@@ -15,7 +15,7 @@ step() {
     # Not as part of a list (`||`, `if`): that would take the effect from `set -e`.
     (
         set -eE
-        trap 'echo "failed: $BASH_COMMAND (line $LINENO of ${BASH_SOURCE##*/})"' ERR
+        trap 'echo "failed: $BASH_COMMAND (line $LINENO of ${BASH_SOURCE##*/})" >&2' ERR
         "$name"
     ) 3>"$work/note" >"$log" 2>&1 </dev/null
     status=$?
@@ -46,8 +46,8 @@ summary() {
 wait_for() {
     local seconds=$1 what=$2 end=$((SECONDS + $1))
     shift 2
-    until "$@" >/dev/null; do
-        [ "$SECONDS" -lt "$end" ] || { echo "waited $seconds s in vain until $what"; return 1; }
+    until "$@" >"$work/try" 2>&1; do
+        [ "$SECONDS" -lt "$end" ] || { cat "$work/try"; echo "waited $seconds s in vain until $what"; return 1; }
         sleep 0.05
     done
 }

@@ -66,58 +66,62 @@ a_stop_ends_cleanly_and_keeps_the_socket() {
     m test -S /run/poold/bus
 }
 
-# Calls come while the daemon is about to leave, again and again; each must be answered, by the
-# old one or by a new one, and find what was there before.
+# Calls come while the daemon is about to leave, again and again, from several clients; each must be
+# answered, by the old daemon or by a new one, and find what was there before.
 no_call_is_lost_in_a_hundred_idle_exits() {
     configure 'idle-timeout = "20ms"' '[timeouts]' 'job-retention = "10ms"'
-    m sh -s >"$work/calls" <<'SH'
-        daemons() { journalctl --quiet -u poold.service -o cat | grep -c '^Starting '; }
-        before=$(daemons) calls=0 began=$(date +%s)
-        while :; do
-            # From none to 80 ms between two calls: some meet the daemon, some its end, some nobody.
-            sleep "0.0$((calls % 9))"
-            answer=$(busctl call --timeout=20 org.poold1 /org/poold1 org.poold1.Manager LookupPool \
-                'sa{sv}' by-hand 0 2>&1) || { echo "call $calls is lost: $answer"; exit 1; }
-            case $answer in 'o "/org/poold1/pools/'*) ;; *) echo "call $calls: $answer"; exit 1 ;; esac
-            calls=$((calls + 1))
-            [ $((calls % 20)) = 0 ] || continue
-            cycles=$(($(daemons) - before))
-            [ "$cycles" -lt 100 ] || break
-            [ $(($(date +%s) - began)) -lt 300 ] || { echo "only $cycles idle exits in 300 s"; exit 1; }
-        done
-        echo "$calls calls answered over $cycles idle exits"
-SH
-    tail -n 1 "$work/calls" >&3
-    unit_is poold.service Result success
-    unit_is poold.service NRestarts 0
+    call_over_idle_exits 100 busctl call --timeout=20 \
+        org.poold1 /org/poold1 org.poold1.Manager LookupPool 'sa{sv}' by-hand 0
     pool_is by-hand active
 }
 
 no_connection_to_the_socket_is_lost_in_idle_exits() {
-    m sh -s >"$work/calls" <<'SH'
-        daemons() { journalctl --quiet -u poold.service -o cat | grep -c '^Starting '; }
-        before=$(daemons) calls=0
-        while [ "$calls" -lt 60 ]; do
-            sleep "0.0$((calls % 9))"
-            answer=$(poolctl --address unix:path=/run/poold/bus list 2>&1) ||
-                { echo "connection $calls is lost: $answer"; exit 1; }
-            case $answer in *by-hand*) ;; *) echo "connection $calls: $answer"; exit 1 ;; esac
-            calls=$((calls + 1))
+    call_over_idle_exits 50 poolctl --address unix:path=/run/poold/bus list --json
+}
+
+# call_over_idle_exits EXITS COMMAND...: three clients call until the daemon has left so often.
+call_over_idle_exits() {
+    m bash -s "$@" >"$work/calls" <<'SH'
+        exits=$1
+        shift
+        left() { journalctl --quiet -u poold.service -o cat | grep -c 'ending: nobody needs it'; }
+        # With pauses from none to 100 ms some calls meet the daemon, some its end and some nobody.
+        client() {
+            local calls=0 answer
+            until [ -e /run/enough ]; do
+                sleep "0.0$((RANDOM % 100))"
+                answer=$("$@" 2>&1) || { echo "lost: $answer"; touch /run/enough; exit 1; }
+                case $answer in *org/poold1/pools/* | *by-hand*) ;; *) echo "wrong: $answer"; exit 1 ;; esac
+                calls=$((calls + 1))
+            done
+            echo "$calls" >>/run/calls
+        }
+        rm -f /run/enough /run/calls
+        before=$(left) began=$SECONDS clients=()
+        for _ in 1 2 3; do
+            client "$@" &
+            clients+=($!)
         done
-        cycles=$(($(daemons) - before))
-        [ "$cycles" -gt 5 ] || { echo "only $cycles idle exits"; exit 1; }
-        echo "$calls connections answered over $cycles idle exits"
+        until [ -e /run/enough ]; do
+            sleep 1
+            cycles=$(($(left) - before))
+            [ "$cycles" -lt "$exits" ] && [ $((SECONDS - began)) -lt 300 ] || touch /run/enough
+        done
+        for pid in "${clients[@]}"; do wait "$pid" || exit 1; done
+        [ "$cycles" -ge "$exits" ] || { echo "only $cycles idle exits in 300 s"; exit 1; }
+        awk -v cycles="$cycles" '{ calls += $1 } END { print calls " calls answered over " cycles " idle exits" }' /run/calls
 SH
     tail -n 1 "$work/calls" >&3
+    unit_is poold.service NRestarts 0
 }
 
 # A client that stays on the bus and may come again keeps the daemon.
 a_caller_that_stays_keeps_the_daemon() {
     local pid
-    m systemctl start poold.service
-    pid=$(daemon_pid)
     m systemd-run --quiet --unit=watcher poolctl monitor
-    wait_for 10 "it listens" m sh -c 'busctl list --no-legend | grep -q poolctl'
+    wait_for 10 "it is on the bus" m sh -c 'busctl list --no-legend | grep -q poolctl'
+    sleep 1
+    pid=$(daemon_pid)
     sleep 2
     is "$(daemon_pid)" "$pid"
     m systemctl stop watcher.service
