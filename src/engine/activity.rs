@@ -220,7 +220,11 @@ impl Actor {
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 Err(error) => {
                     next.stale = true;
-                    core.gone |= error.kind() == ErrorKind::Inaccessible && !core.dead;
+                    core.gone = match error.kind() {
+                        ErrorKind::Inaccessible => core.gone || !core.dead,
+                        ErrorKind::TimedOut => core.gone,
+                        _ => false,
+                    };
                     next.last_error = Some(error.clone());
                     return Err(error);
                 }

@@ -224,6 +224,8 @@ impl Actor {
         let late = self.pool.update(&self.shared, |core, _| {
             if core.stuck == 0 {
                 core.dead = false;
+                // Not shown as active before it has been read.
+                core.gone = core.active.is_some();
             }
             std::mem::take(&mut core.late)
         });

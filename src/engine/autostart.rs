@@ -87,7 +87,7 @@ async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandl
             () = stop.cancelled() => break,
             () = shared.closing.cancelled() => break,
         }
-        if !wanted(&pool) && !pool.look(|core| core.stuck > 0) {
+        if !wanted(&pool) && !pool.look(|core| core.dead) {
             break;
         }
     }

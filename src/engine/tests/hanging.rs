@@ -1,0 +1,117 @@
+//! Pools that hang, and what that costs the others: nothing.
+
+use super::*;
+use crate::backend::StopOptions;
+
+#[tokio::test]
+async fn a_pool_that_hangs_is_given_up_and_comes_back_by_itself() {
+    let world = World::impatient();
+    let pool = world.started("dead").await;
+    world.sim.hang("dead", "refresh");
+    let job = pool.refresh(&ROOT).await.unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::TimedOut));
+    assert_eq!(state(&pool), PoolState::Inaccessible);
+
+    let before = world.sim.calls("dead", "refresh");
+    for _ in 0..100 {
+        assert_eq!(kind(pool.refresh(&ROOT).await), Some(ErrorKind::Inaccessible));
+        let def = volume_def("a", 1);
+        let made = pool.create_volume(def, CreateVolumeOptions::default(), &ROOT).await;
+        assert_eq!(kind(made), Some(ErrorKind::Inaccessible));
+    }
+    assert_eq!(world.sim.calls("dead", "refresh"), before, "nothing more is given to it");
+    assert_eq!(world.sim.calls("dead", "create"), 0);
+
+    world.sim.drop_in("dead", "new", 1);
+    world.sim.release("dead", "refresh");
+    until(&world.engine, &pool, |now| now.state == PoolState::Active && !now.stale).await;
+    assert_eq!(names(&pool), ["new"]);
+    assert!(pool.snapshot().last_error.is_none());
+}
+
+#[tokio::test]
+async fn a_thousand_calls_elsewhere_are_answered_while_a_pool_hangs() {
+    let world = World::with(EngineOptions {
+        workers: 2,
+        refresh_timeout: Duration::from_millis(500),
+        ..EngineOptions::default()
+    });
+    let dead = world.started("dead").await;
+    let live = world.started("live").await;
+    world.sim.hang("dead", "refresh");
+    let hung = dead.refresh(&ROOT).await.unwrap();
+    world.sim.called("dead", "refresh", 2).await;
+    for number in 0..1000 {
+        let name = format!("v{number}");
+        create(&live, &name).await.wait().await.unwrap();
+        assert!(live.snapshot().volumes.contains_key(name.as_str()));
+    }
+    let _ = hung.wait().await;
+    world.sim.release("dead", "refresh");
+}
+
+#[tokio::test]
+async fn many_pools_that_hang_leave_threads_for_the_others() {
+    let mut options = World::impatient().options;
+    options.workers = 4;
+    let world = World::with(options);
+    let mut dead = Vec::new();
+    for number in 0..4 {
+        let name = format!("dead{number}");
+        dead.push((world.started(&name).await, name));
+    }
+    for (pool, name) in &dead {
+        world.sim.hang(name, "refresh");
+        let job = pool.refresh(&ROOT).await.unwrap();
+        assert_eq!(kind(job.wait().await), Some(ErrorKind::TimedOut));
+    }
+    let live = world.started("live").await;
+    create(&live, "a").await.wait().await.unwrap();
+    for (_, name) in &dead {
+        world.sim.release(name, "refresh");
+    }
+}
+
+#[tokio::test]
+async fn a_forced_stop_ends_a_pool_that_hangs() {
+    let world = World::impatient();
+    let pool = world.started("dead").await;
+    world.sim.hang("dead", "refresh");
+    let _ = pool.refresh(&ROOT).await.unwrap().wait().await;
+    let gentle = pool.stop(StopOptions::default(), &ROOT).await;
+    assert_eq!(kind(gentle), Some(ErrorKind::Inaccessible));
+    let options = StopOptions { force: true, ..StopOptions::default() };
+    pool.stop(options, &ROOT).await.unwrap().wait().await.unwrap();
+    assert_eq!(state(&pool), PoolState::Inactive);
+    world.sim.release("dead", "refresh");
+}
+
+#[tokio::test]
+async fn a_creation_that_hangs_is_found_out_and_its_late_success_undone() {
+    let world = World::impatient();
+    let pool = world.started("dead").await;
+    world.sim.hang("dead", "create");
+    world.sim.hang("dead", "usage");
+    let job = create(&pool, "a").await;
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::TimedOut));
+    assert_eq!(state(&pool), PoolState::Inaccessible);
+    world.sim.release("dead", "usage");
+    world.sim.release("dead", "create");
+    until(&world.engine, &pool, |now| now.state == PoolState::Active && !now.stale).await;
+    assert!(names(&pool).is_empty() && world.sim.names("dead").is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_hangs_is_undone_when_it_returns() {
+    let world = World::impatient();
+    let pool = world.defined("dead").await;
+    world.sim.hang("dead", "start");
+    let job = pool.start(None, &ROOT).await.unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::TimedOut));
+    assert_eq!(state(&pool), PoolState::Inaccessible);
+    assert_eq!(kind(pool.start(None, &ROOT).await), Some(ErrorKind::Inaccessible));
+    world.sim.release("dead", "start");
+    until(&world.engine, &pool, |now| now.state == PoolState::Inactive).await;
+    world.sim.called("dead", "stop", 1).await;
+    pool.start(None, &ROOT).await.unwrap().wait().await.unwrap();
+}
