@@ -88,7 +88,7 @@ async fn autostart_tries_until_the_storage_is_there_and_once_per_boot() {
     let up = |now: &PoolSnapshot| now.state == PoolState::Active && now.next_try == 0;
     until(&world.engine, &pool, up).await;
     assert!(pool.snapshot().waiting_for.is_empty() && pool.snapshot().last_error.is_none());
-    while !Store::open(world.root.path()).unwrap().autostart_done() {
+    while !world.engine.shared.store.autostart_done() {
         tokio::task::yield_now().await;
     }
 }
