@@ -66,6 +66,16 @@ pub fn hold(file: &File) -> io::Result<bool> {
     Ok(!held)
 }
 
+/// Says that the image is read, until `file` is closed: nobody takes it for himself meanwhile. As
+/// QEMU has it, readers and a writer who lets others read go together.
+pub fn mark_read(file: &File) -> io::Result<()> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, FIRST, 1))) {
+        Ok(_) => Ok(()),
+        Err(error) if has_no_locks(error) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Gives the image up.
 pub fn release(file: &File) -> io::Result<()> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, FIRST, LENGTH))) {
@@ -134,6 +144,17 @@ mod tests {
         assert!(!refused.status.success() && said.contains("lock"), "{said}");
         release(&ours).unwrap();
         assert!(open().status.success());
+    }
+
+    #[test]
+    fn readers_go_together_and_keep_others_from_taking_the_image() {
+        let image = image();
+        let (one, other) = (image.reopen().unwrap(), image.reopen().unwrap());
+        mark_read(&one).unwrap();
+        mark_read(&other).unwrap();
+        assert!(!hold(&other).unwrap());
+        drop(one);
+        assert!(hold(&other).unwrap());
     }
 
     #[test]

@@ -131,6 +131,34 @@ mod tests {
         assert!(damaged(&header));
     }
 
+    #[test]
+    fn samples_are_what_qemu_img_says_they_are() {
+        let Some(corpus) = std::env::var_os("POOLD_CORPUS") else {
+            println!("RESULT unit image-samples skip POOLD_CORPUS is not set");
+            return;
+        };
+        let images = std::path::Path::new(&corpus).join("images");
+        let table = std::fs::read_to_string(images.join("ORACLE.tsv")).unwrap();
+        for row in table.lines().skip(1) {
+            let columns: Vec<_> = row.split('\t').collect();
+            let (name, format) = (columns[0], columns[2]);
+            if !matches!(format, "raw" | "qcow2") {
+                println!("RESULT unit image-sample-{name} skip format {format} is not probed yet");
+                continue;
+            }
+            let packed = images.join(format!("{name}.bz2"));
+            let content = std::process::Command::new("bzcat").arg(packed).output().unwrap().stdout;
+            assert_eq!(content.len().to_string(), columns[1], "{name}");
+            let found = match probe_content(&content) {
+                Verdict::Raw => ("raw", content.len() as u64),
+                Verdict::Qcow2(image) => ("qcow2", image.header.capacity),
+                verdict => panic!("{name}: {verdict:?}"),
+            };
+            assert_eq!((found.0, &*found.1.to_string()), (format, columns[3]), "{name}");
+            println!("RESULT unit image-sample-{name} pass");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(

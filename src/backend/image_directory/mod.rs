@@ -78,7 +78,7 @@ impl<'a> ImageDirectory<'a> {
         self.directory
             .for_each_entry(|name, kind| {
                 seen = seen.wrapping_add(1);
-                if seen % 64 == 0 {
+                if seen.is_multiple_of(64) {
                     self.ctx.limits.check().map_err(ListError::Ours)?;
                 }
                 match reader.read(name, kind)? {

@@ -12,6 +12,7 @@ use crate::model::{
     VolumeKind, VolumeName,
 };
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Longest chain of backing files that is followed.
 const MAX_CHAIN: usize = 64;
@@ -20,6 +21,8 @@ impl ImageDirectory<'_> {
     pub(super) fn create_qcow2(&self, def: &VolumeDef, how: Preallocation) -> Result<()> {
         let name = &def.name;
         let base = def.backing.as_ref().map(|backing| self.base(name, backing)).transpose()?;
+        // Nobody deletes or shrinks it while the new volume is not known yet.
+        let _base = base.as_ref().map(|(volume, _)| self.read_base(name, volume)).transpose()?;
         let backing = base.as_ref().map(|(volume, format)| BackingStore {
             path: volume.path.to_string(),
             format: Some(*format),
@@ -126,6 +129,19 @@ impl ImageDirectory<'_> {
             return refuse(ErrorKind::NotSupported, what);
         }
         Ok((volume, format))
+    }
+
+    /// Opens the base of a new volume and says that it is read.
+    fn read_base(&self, name: &VolumeName, base: &Volume) -> Result<File> {
+        std::fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(&*base.path)
+            .and_then(|file| lock::mark_read(&file).map(|()| file))
+            .map_err(|error| {
+                let what = format!("cannot open its backing store {}", base.path);
+                self.volume_failed(name, &what, &error)
+            })
     }
 
     /// Changes the capacity of a qcow2 image: in place where its tables have room, else by QEMU.

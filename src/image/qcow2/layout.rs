@@ -287,7 +287,7 @@ impl Layout {
         let tables = self.data - self.l2;
         let mut l1 = Vec::new();
         for table in 0..tables {
-            l1.extend(((self.l2 + table) * cluster | COPIED).to_be_bytes());
+            l1.extend((((self.l2 + table) * cluster) | COPIED).to_be_bytes());
         }
         put(self.l1 * cluster, &l1)?;
         let mut l2 = Vec::with_capacity(cluster as usize);
@@ -296,7 +296,7 @@ impl Layout {
             let end = self.data_clusters.min(first + self.entries_per_l2);
             l2.clear();
             for entry in first..end {
-                l2.extend(((self.data + entry) * cluster | COPIED).to_be_bytes());
+                l2.extend((((self.data + entry) * cluster) | COPIED).to_be_bytes());
                 if self.words_per_entry == 2 {
                     l2.extend(ALL_SUBCLUSTERS.to_be_bytes());
                 }

@@ -229,7 +229,41 @@ fn an_image_grows_in_place_and_keeps_its_content() {
     }
 }
 
+/// The first bytes of an image with everything that a header can have.
+fn full_header() -> Vec<u8> {
+    let layout = Layout::plan(&Spec {
+        backing: Some(("/base".to_owned(), "qcow2")),
+        lazy_refcounts: true,
+        ..spec(1 << 30, DEFAULT_CLUSTER, Version::V3)
+    });
+    let file = tempfile::tempfile().unwrap();
+    layout.unwrap().write(&file, &mut |_| Ok(()), &|error| panic!("{error}")).unwrap();
+    let mut bytes = vec![0; 4096];
+    std::os::unix::fs::FileExt::read_at(&file, &mut bytes, 0).unwrap();
+    bytes
+}
+
 proptest! {
+    #[test]
+    fn a_header_with_any_fields_is_read_within_its_bounds(
+        changes in proptest::collection::vec((4_usize..200, any::<u8>()), 1..6),
+        cut in 0_usize..4096,
+    ) {
+        let mut bytes = full_header();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        for bytes in [&bytes[..], &bytes[..cut]] {
+            let Ok(image) = Qcow2::parse(bytes) else { continue };
+            prop_assert!(image.header.capacity <= i64::MAX as u64);
+            prop_assert!((MIN_CLUSTER..=MAX_CLUSTER).contains(&image.header.cluster_size()));
+            let name = image.extensions.backing_name.as_ref().map_or(0, Vec::len);
+            prop_assert!(name <= 1023);
+            let shown = image.attributes().backing.map(|backing| backing.path);
+            prop_assert!(shown.is_none_or(|path| !path.chars().any(char::is_control)));
+        }
+    }
+
     #[test]
     fn what_is_written_is_what_is_read(
         capacity in 1_u64..1 << 36,
