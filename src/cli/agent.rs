@@ -11,7 +11,8 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Starts the agent if it can be of use: on a terminal, not for root, where polkit has one.
+    /// Starts the agent if it can be of use: on a terminal, not for root, where polkit has one. As
+    /// a fallback it serves only callers that have a login session.
     pub(super) async fn start() -> Option<Self> {
         if nix::unistd::geteuid().is_root() || !std::io::stdin().is_terminal() {
             return None;

@@ -9,6 +9,7 @@ use super::session::Session;
 use super::values::Build;
 use crate::client::{ObjectPath, Options};
 use crate::model::{Error, ErrorKind, Result};
+use anyhow::Context;
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -90,9 +91,10 @@ async fn defined(
     let name = session.pool_at(pool.clone()).await?.name().await?;
     let done = if start { "Defined and started" } else { "Defined" };
     let step = Step::new("Starting", done, format!("pool {name}"));
-    complete(session, job, Some(&pool), &step).await.inspect_err(|_| {
-        output::warn(&format!("pool {name} is defined, but what was to follow did not succeed"));
-    })
+    let missed = if start { "started" } else { "built" };
+    complete(session, job, Some(&pool), &step)
+        .await
+        .with_context(|| format!("pool {name} is defined, but not {missed}"))
 }
 
 async fn edit(session: &Session, pool: &str) -> anyhow::Result<()> {

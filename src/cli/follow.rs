@@ -1,7 +1,7 @@
 //! A command that started a job stays with it: progress on a terminal, Ctrl-C cancels.
 
 use super::output;
-use super::record::{job_number, record};
+use super::record::job_number;
 use super::session::Session;
 use crate::client::{JobProxy, ObjectPath, Options};
 use crate::model::{Error, ErrorKind, Result};
@@ -60,8 +60,7 @@ pub(super) async fn report(
 ) -> anyhow::Result<()> {
     if session.global.json {
         let Some(path) = object else { return Ok(()) };
-        let properties = session.properties(path).await?;
-        return output::print_json(&record(path, &properties).into(), true);
+        return output::print_json(&session.record(path).await?.into(), true);
     }
     if session.global.quiet {
         return Ok(());
@@ -112,8 +111,8 @@ async fn cancel(
         job.cancel(&options).await?;
         end.await
     };
+    let Step { doing, subject, .. } = step;
     let goes_on = |why: &str| {
-        let Step { doing, subject, .. } = step;
         Error::new(
             ErrorKind::InProgress,
             format!(
@@ -125,6 +124,9 @@ async fn cancel(
         result = ended => match result {
             Err(error) if error.kind() == ErrorKind::NotSupported => {
                 Err(goes_on(&format!(" ({error})")))
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                Err(Error::new(ErrorKind::Cancelled, format!("{doing} {subject}: cancelled")))
             }
             result => result,
         },
@@ -158,7 +160,7 @@ impl Progress {
         };
         if total > 0 && self.bar.length().is_none() {
             let style = ProgressStyle::with_template(
-                "{msg} [{bar:30}] {percent:>3}% of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+                "{msg} [{bar:20}] {percent:>3}% of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
             );
             if let Ok(style) = style {
                 self.bar.set_style(style.progress_chars("=> "));

@@ -70,17 +70,25 @@ async fn list(session: &Session) -> anyhow::Result<()> {
 /// The record of a job with its number, the names of what it works on, and how far it is.
 fn job(path: &ObjectPath, mut record: Record, names: &Names) -> Record {
     let number = super::record::job_number(path.as_str());
-    let on: Vec<Value> = match record.get("objects") {
-        Some(Value::Array(objects)) => {
-            objects.iter().filter_map(Value::as_str).map(|path| names.show(path).into()).collect()
-        }
-        _ => Vec::new(),
-    };
+    let on: Vec<Value> = works_on(&record, names).into_iter().map(Value::from).collect();
     let progress = progress(&record);
     record.insert("job".to_owned(), number.into());
     record.insert("on".to_owned(), on.into());
     record.insert("progress".to_owned(), progress.into());
     record
+}
+
+/// The names of what a job works on; a volume's says its pool, too.
+pub(super) fn works_on(job: &Record, names: &Names) -> Vec<String> {
+    let Some(Value::Array(objects)) = job.get("objects") else { return Vec::new() };
+    let paths = || objects.iter().filter_map(Value::as_str);
+    let volumes =
+        || paths().filter(|path| matches!(ObjectId::from_path(path), Some(ObjectId::Volume(..))));
+    if volumes().next().is_some() {
+        volumes().map(|path| names.show(path)).collect()
+    } else {
+        paths().map(|path| names.show(path)).collect()
+    }
 }
 
 /// How far a job is, for a person; `None` when it does not know.

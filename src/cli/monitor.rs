@@ -9,7 +9,7 @@ use super::table::{Shown, format_time, show};
 use crate::client::{self, Event, ObjectId, ObjectPath, Properties};
 use crate::model::{ErrorKind, Result};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Changes worth a line of their own, by kind of object, with how they are shown. The others (usage,
@@ -143,18 +143,11 @@ impl Monitor<'_> {
             }
             _ => {
                 word("operation", Shown::Text);
-                words.extend(self.on(values));
-                words.extend(values.get("state").and_then(Value::as_str).map(str::to_owned));
+                words.extend(job::works_on(values, &self.names).iter().map(|name| printable(name)));
+                words.push(text(values, "state").to_owned());
             }
         }
         words.join(" ")
-    }
-
-    /// What a job works on.
-    fn on(&self, job: &Record) -> Option<String> {
-        let objects = job.get("objects")?.as_array()?;
-        let names = objects.iter().filter_map(Value::as_str).map(|path| self.names.show(path));
-        Some(names.map(|name| printable(&name)).collect::<Vec<_>>().join(" "))
     }
 
     /// The changes that matter, or none.

@@ -38,8 +38,8 @@ const DETAILS: &[Field] = &[
     ("Used", "allocation", Shown::Room),
     ("Free", "available", Shown::Room),
     ("Volumes", "volume-count", Shown::Number),
-    ("Skipped", "skipped-entries", Shown::Number),
-    ("Stale", "volumes-stale", Shown::Flag),
+    ("Skipped", "skipped-entries", Shown::IfAny),
+    ("Stale", "volumes-stale", Shown::IfAny),
     ("Last refresh", "last-refresh", Shown::Time),
     ("Can", "operations", Shown::Text),
     ("Object", "object", Shown::Text),
@@ -49,8 +49,8 @@ const DETAILS: &[Field] = &[
 const TYPES: &[Field] = &[
     ("TYPE", "type", Shown::Text),
     ("AVAILABLE", "available", Shown::Flag),
-    ("VOLUME FORMATS", "volume-formats", Shown::Text),
-    ("MISSING", "missing-tools", Shown::Text),
+    ("VOLUMES ARE", "default-volume-format", Shown::Text),
+    ("WHY NOT", "why-not", Shown::Text),
 ];
 
 /// Runs a command on pools.
@@ -146,8 +146,7 @@ async fn list(session: &Session, wanted: &[(&str, Option<String>)]) -> anyhow::R
 
 async fn show(session: &Session, name: &str) -> anyhow::Result<()> {
     let path = session.pool(name).await?.object_path();
-    let record = record(&path, &session.properties(&path).await?);
-    session.show_details(DETAILS, record)
+    session.show_details(DETAILS, session.record(&path).await?)
 }
 
 /// How a pool's row is emphasised.
@@ -183,7 +182,6 @@ async fn autostart_all(session: &Session) -> anyhow::Result<()> {
         match follow(session, path, number, &step).await {
             Ok(()) => report(session, objects.first(), &step).await?,
             Err(error) => {
-                let error = error.context(format!("pool {pool}"));
                 if let Some(earlier) = failed.replace(error) {
                     output::warn(earlier.message());
                 }
@@ -198,10 +196,26 @@ async fn types(session: &Session) -> anyhow::Result<()> {
     let rows = PoolType::ALL.into_iter().filter_map(|pool_type| {
         let mut row = changes(known.get(pool_type.as_str())?);
         row.insert("type".to_owned(), pool_type.as_str().into());
+        if !session.global.json {
+            row.insert("why-not".to_owned(), why_not(&row).into());
+        }
         Some(row)
     });
     session.show_list(TYPES, rows.collect(), |row| match row.get("available") {
         Some(JsonValue::Bool(true)) => Emphasis::None,
         _ => Emphasis::Faint,
     })
+}
+
+/// Why this host cannot use a type, empty if it can.
+fn why_not(row: &Record) -> String {
+    let missing: Vec<_> = match row.get("missing-tools") {
+        Some(JsonValue::Array(tools)) => tools.iter().filter_map(JsonValue::as_str).collect(),
+        _ => Vec::new(),
+    };
+    match row.get("available") {
+        Some(JsonValue::Bool(true)) => String::new(),
+        _ if missing.is_empty() => "not in this version of poold".to_owned(),
+        _ => format!("not installed: {}", missing.join(", ")),
+    }
 }

@@ -20,12 +20,13 @@ const ERRORS: &[&str] = &["last-error", "error"];
 pub(super) fn record(path: &ObjectPath, properties: &Properties) -> Record {
     let mut record = changes(properties);
     record.insert("object".to_owned(), path.as_str().into());
+    record.sort_keys();
     record
 }
 
 /// The record of some properties.
 pub(super) fn changes(properties: &Properties) -> Record {
-    let mut entries: Vec<_> = properties
+    let mut record: Record = properties
         .iter()
         .map(|(name, value)| {
             let key = kebab(name);
@@ -33,8 +34,8 @@ pub(super) fn changes(properties: &Properties) -> Record {
             (key, value)
         })
         .collect();
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
-    entries.into_iter().collect()
+    record.sort_keys();
+    record
 }
 
 fn meaning(key: &str, value: Value) -> Value {

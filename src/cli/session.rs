@@ -3,7 +3,7 @@
 use super::agent::Agent;
 use super::options::Global;
 use super::output::{self, Emphasis};
-use super::record::Record;
+use super::record::{self, Record};
 use super::table::{self, Field, View};
 use super::values::VolumeRef;
 use crate::client::{
@@ -131,6 +131,16 @@ impl Session {
             }
         };
         client::properties(&self.connection, path, interface).await
+    }
+
+    /// The record of an object; a volume's pool is named.
+    pub(super) async fn record(&self, path: &ObjectPath) -> Result<Record> {
+        let mut record = record::record(path, &self.properties(path).await?);
+        if let Some(ObjectId::Volume(..)) = ObjectId::from_path(path.as_str()) {
+            let pool = self.names().await?.show(record::text(&record, "pool"));
+            record.insert("pool".to_owned(), pool.into());
+        }
+        Ok(record)
     }
 
     /// The names of all pools.

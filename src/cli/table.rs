@@ -28,6 +28,8 @@ pub(super) enum Shown {
     Room,
     /// yes or no.
     Flag,
+    /// A count or flag that is worth a word when it is not 0 or no.
+    IfAny,
     /// µs since the epoch.
     Time,
     /// Permission bits.
@@ -43,10 +45,12 @@ pub(super) type Field = (&'static str, &'static str, Shown);
 pub(super) fn show(value: &Value, shown: Shown, view: View) -> Option<String> {
     let number = value.as_u64();
     let text = match shown {
-        Shown::Room if number == Some(0) => return None,
+        Shown::Room | Shown::IfAny if number == Some(0) => return None,
+        Shown::IfAny if *value == Value::Bool(false) => return None,
+        Shown::IfAny if number.is_none() => "yes".to_owned(),
         Shown::Size | Shown::Room if view.bytes => number?.to_string(),
         Shown::Size | Shown::Room => format_size(number?),
-        Shown::Number => number?.to_string(),
+        Shown::Number | Shown::IfAny => number?.to_string(),
         Shown::Flag => if value.as_bool()? { "yes" } else { "no" }.to_owned(),
         Shown::Time => format_time(number?),
         Shown::Mode => format!("{:04o}", number?),

@@ -4,7 +4,7 @@ use super::definition;
 use super::follow::{Step, complete};
 use super::options::VolCommand;
 use super::output::{self, Emphasis};
-use super::record::{Record, record, text};
+use super::record::record;
 use super::session::Session;
 use super::settings::VolumeSettings;
 use super::table::{Field, Shown};
@@ -35,13 +35,13 @@ const DETAILS: &[Field] = &[
     ("Kind", "kind", Shown::Text),
     ("Format", "format", Shown::Text),
     ("Format is", "format-source", Shown::Text),
-    ("Incomplete", "incomplete", Shown::Flag),
+    ("Incomplete", "incomplete", Shown::IfAny),
     ("Capacity", "capacity", Shown::Size),
     ("Allocated", "allocation", Shown::Size),
     ("Physical", "physical", Shown::Size),
     ("Backing", "backing-path", Shown::Text),
     ("Backing format", "backing-format", Shown::Text),
-    ("Encrypted", "encrypted", Shown::Flag),
+    ("Encrypted", "encrypted", Shown::IfAny),
     ("Modified", "modified", Shown::Time),
     ("Mode", "mode", Shown::Mode),
     ("Owner", "owner", Shown::Number),
@@ -94,7 +94,11 @@ async fn list(session: &Session, pool: &str) -> anyhow::Result<()> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
         let (page, next) = pool.list_volumes(&after, 0, &options).await?;
-        rows.extend(page.iter().map(|(path, properties)| named(record(path, properties), &name)));
+        rows.extend(page.iter().map(|(path, properties)| {
+            let mut row = record(path, properties);
+            row.insert("pool".to_owned(), name.as_str().into());
+            row
+        }));
         if next.is_empty() {
             break;
         }
@@ -115,17 +119,9 @@ fn capitalised(key: &str) -> String {
     first.to_ascii_uppercase() + rest
 }
 
-/// The record of a volume with its pool's name in place of the path.
-fn named(mut volume: Record, pool: &str) -> Record {
-    volume.insert("pool".to_owned(), pool.into());
-    volume
-}
-
 async fn show(session: &Session, volume: &VolumeRef) -> anyhow::Result<()> {
     let path = session.volume(volume).await?.object_path();
-    let volume = record(&path, &session.properties(&path).await?);
-    let pool = session.names().await?.show(text(&volume, "pool"));
-    session.show_details(DETAILS, named(volume, &pool))
+    session.show_details(DETAILS, session.record(&path).await?)
 }
 
 async fn create(
