@@ -1,7 +1,8 @@
 //! QEMU's image locks: bytes 100 and on of an image say what its holder does, bytes 200 and on
 //! what it lets nobody else do (`block/file-posix.c` of QEMU).
 //!
-//! They belong to the open file: closing it releases them.
+//! They belong to the open file, which a child that is being started shares until it runs its
+//! program: so they are released, not left to the closing of the file.
 
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
@@ -44,45 +45,42 @@ pub fn is_held(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Takes the image for this process alone, until `file` is closed or released; false when
-/// somebody has it open.
-pub fn hold(file: &File) -> io::Result<bool> {
-    for start in [FIRST, UNSHARED] {
-        let lock = range(libc::F_RDLCK, start, PERMISSIONS);
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
-            Ok(_) => {}
-            Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
-                release(file)?;
-                return Ok(false);
-            }
-            Err(error) if has_no_locks(error) => return Ok(true),
-            Err(error) => return Err(error.into()),
-        }
+/// An image that is locked until this is dropped.
+#[derive(Debug)]
+pub struct Held<F: AsFd>(F);
+
+impl<F: AsFd> Drop for Held<F> {
+    fn drop(&mut self) {
+        // A failure leaves the lock to the closing of the file.
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, FIRST, LENGTH)));
     }
-    let held = is_held(file)?;
-    if held {
-        release(file)?;
-    }
-    Ok(!held)
 }
 
-/// Says that the image is read, until `file` is closed: nobody takes it for himself meanwhile. As
-/// QEMU has it, readers and a writer who lets others read go together.
-pub fn mark_read(file: &File) -> io::Result<()> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, FIRST, 1))) {
-        Ok(_) => Ok(()),
-        Err(error) if has_no_locks(error) => Ok(()),
+/// Takes a range; false when somebody has taken it for himself.
+fn set(file: impl AsFd, start: i64, length: i64) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, start, length))) {
+        Ok(_) => Ok(true),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
+        Err(error) if has_no_locks(error) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Gives the image up.
-pub fn release(file: &File) -> io::Result<()> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, FIRST, LENGTH))) {
-        Ok(_) => Ok(()),
-        Err(error) if has_no_locks(error) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+/// Takes the image for this process alone; none when somebody has it open.
+pub fn hold<F: AsFd>(file: F) -> io::Result<Option<Held<F>>> {
+    let held = Held(file);
+    let free = set(&held.0, FIRST, PERMISSIONS)?
+        && set(&held.0, UNSHARED, PERMISSIONS)?
+        && !is_held(&held.0)?;
+    Ok(free.then_some(held))
+}
+
+/// Says that the image is read: nobody takes it for himself meanwhile. As QEMU has it, readers and
+/// a writer who lets others read go together.
+pub fn mark_read<F: AsFd>(file: F) -> io::Result<Held<F>> {
+    let held = Held(file);
+    set(&held.0, FIRST, 1)?;
+    Ok(held)
 }
 
 #[cfg(test)]
@@ -123,7 +121,7 @@ mod tests {
         for options in [&[][..], &["-r"]] {
             let mut qemu = qemu_io(image.path(), options);
             assert!(is_held(&ours).unwrap(), "{options:?}");
-            assert!(!hold(&ours).unwrap(), "{options:?}");
+            assert!(hold(&ours).unwrap().is_none(), "{options:?}");
             qemu.kill().unwrap();
             qemu.wait().unwrap();
             assert!(!is_held(&ours).unwrap(), "{options:?}");
@@ -138,11 +136,11 @@ mod tests {
             let command = ["-f", "raw", "-c", "length"];
             Command::new("qemu-io").args(command).arg(image.path()).output().unwrap()
         };
-        assert!(hold(&ours).unwrap());
+        let held = hold(&ours).unwrap().unwrap();
         let refused = open();
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains("lock"), "{said}");
-        release(&ours).unwrap();
+        drop(held);
         assert!(open().status.success());
     }
 
@@ -150,20 +148,33 @@ mod tests {
     fn readers_go_together_and_keep_others_from_taking_the_image() {
         let image = image();
         let (one, other) = (image.reopen().unwrap(), image.reopen().unwrap());
-        mark_read(&one).unwrap();
-        mark_read(&other).unwrap();
-        assert!(!hold(&other).unwrap());
-        drop(one);
-        assert!(hold(&other).unwrap());
+        let first = mark_read(&one).unwrap();
+        let second = mark_read(&other).unwrap();
+        assert!(hold(&image.reopen().unwrap()).unwrap().is_none());
+        drop((first, second));
+        assert!(hold(&other).unwrap().is_some());
     }
 
     #[test]
     fn two_holders_exclude_each_other() {
         let image = image();
         let (one, other) = (image.reopen().unwrap(), image.reopen().unwrap());
-        assert!(hold(&one).unwrap());
-        assert!(!hold(&other).unwrap());
-        drop(one);
-        assert!(hold(&other).unwrap());
+        let held = hold(&one).unwrap();
+        assert!(held.is_some() && hold(&other).unwrap().is_none());
+        drop(held);
+        assert!(hold(&other).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_child_that_shares_the_open_file_does_not_keep_the_lock() {
+        let image = image();
+        let held = hold(image.reopen().unwrap()).unwrap().unwrap();
+        let stdin = Stdio::from(held.0.try_clone().unwrap());
+        let mut child = Command::new("sleep").arg("1000").stdin(stdin).spawn().unwrap();
+        drop(held);
+        let free = hold(image.as_file()).unwrap().is_some();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(free);
     }
 }

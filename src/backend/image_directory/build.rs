@@ -24,6 +24,9 @@ pub(in crate::backend) fn build(pool: &PoolDef, ctx: &OpContext) -> Result<()> {
     match Directory::open(path) {
         Ok(directory) => {
             check_opened(&directory)?;
+            if let Some(cow) = pool.features.cow {
+                set_copy_on_write(pool, path, &directory, cow)?;
+            }
             if let Some(stated) = stated {
                 files::set_permissions(&directory, &stated)
                     .and_then(|()| directory.sync())
@@ -63,20 +66,7 @@ fn make(pool: &PoolDef, path: &Path, permissions: &Permissions, ctx: &OpContext)
         if missing.is_empty() {
             check_opened(&made)?;
             // libvirt's rule: unless copy-on-write is asked for, it is switched off where it is.
-            let cow = pool.features.cow.unwrap_or(false);
-            let switched = files::set_copy_on_write(&made, cow)
-                .map_err(|error| failed("set copy-on-write of", next, &error))?;
-            if !switched && pool.features.cow == Some(false) {
-                return Err(Error::new(
-                    ErrorKind::NotSupported,
-                    format!(
-                        "pool {}: copy-on-write cannot be switched off on the file system of {}; \
-                         leave <cow> out of the definition",
-                        pool.name,
-                        next.display()
-                    ),
-                ));
-            }
+            set_copy_on_write(pool, next, &made, pool.features.cow.unwrap_or(false))?;
             files::set_permissions(&made, permissions)
                 .map_err(|error| failed("set the permissions of", next, &error))?;
         } else {
@@ -90,6 +80,27 @@ fn make(pool: &PoolDef, path: &Path, permissions: &Permissions, ctx: &OpContext)
         parent = made;
     }
     Ok(())
+}
+
+/// Switches copy-on-write on or off; a file system that has none is an error only when it was asked
+/// to be switched off.
+fn set_copy_on_write(pool: &PoolDef, path: &Path, made: &Directory, on: bool) -> Result<()> {
+    let path = path.display();
+    let done = files::set_copy_on_write(made, on).map_err(|error| {
+        let what = format_args!("pool {}: cannot set copy-on-write of {path}", pool.name);
+        Error::io(what, &error)
+    })?;
+    if done || pool.features.cow != Some(false) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotSupported,
+        format!(
+            "pool {}: copy-on-write cannot be switched off on the file system of {path}; leave \
+             <cow> out of the definition",
+            pool.name,
+        ),
+    ))
 }
 
 /// Removes the directory of a pool that is not active, and with `with_volumes` the volumes in it.

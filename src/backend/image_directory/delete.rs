@@ -1,11 +1,12 @@
 //! Deleting volumes, and who stands against it.
 
 use super::ImageDirectory;
-use crate::host::{Access, holders};
-use crate::image::lock;
+use crate::host::{Access, FileStat, holders};
+use crate::image::lock::{self, Held};
 use crate::model::{ErrorKind, Result, Volume, VolumeName};
 use rustix::fs::FileType;
 use std::fs::File;
+use std::os::fd::AsFd;
 
 impl ImageDirectory<'_> {
     /// Deletes a volume: of a symbolic link, the link; of directories, empty ones. One that is
@@ -43,17 +44,17 @@ impl ImageDirectory<'_> {
         self.ctx.records.forget(self.pool.def.uuid, name)
     }
 
-    /// Refuses a volume in use (`Busy`); its open file, which holds the image lock.
-    pub(super) fn check_deletable(&self, volume: &Volume) -> Result<Option<File>> {
+    /// Refuses a volume in use (`Busy`); its image lock, where it has one.
+    pub(super) fn check_deletable(&self, volume: &Volume) -> Result<Option<Held<File>>> {
         self.check_no_overlay(volume)?;
         let name = &volume.name;
         match self.directory.open_file(name.as_str(), Access::Read) {
-            Ok(file) => {
-                self.take(name, &file)?;
-                Ok(Some(file))
-            }
-            // A link's file stays; a directory has no lock; what is gone or unreadable neither.
-            Err(_) => Ok(None),
+            Ok(file) => self.take(name, file),
+            Err(error) => match error.raw_os_error() {
+                // A link's file stays; what is gone or no file has no lock.
+                Some(libc::ELOOP | libc::ENOENT | libc::ENXIO) => Ok(None),
+                _ => Err(self.volume_failed(name, "cannot tell whether it is in use", &error)),
+            },
         }
     }
 
@@ -69,25 +70,26 @@ impl ImageDirectory<'_> {
         }
     }
 
-    /// Takes the image lock of a regular file, or says who has it in use.
-    pub(super) fn take(&self, name: &VolumeName, file: &File) -> Result<()> {
-        let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        if !regular {
-            return Ok(());
+    /// Takes the image lock of a regular file, or says who has it in use; other files have none.
+    pub(super) fn take<F: AsFd>(&self, name: &VolumeName, file: F) -> Result<Option<Held<F>>> {
+        let stat = FileStat::of(&file)
+            .map_err(|error| self.volume_failed(name, "cannot tell what it is", &error))?;
+        if !stat.kind.is_file() {
+            return Ok(None);
         }
         let busy = |who: String| {
             Err(self.volume_error(ErrorKind::Busy, name, format!("{who} uses it; end that first")))
         };
-        let path = holders::path_of(file)
+        let path = holders::path_of(&file)
             .map_err(|error| self.volume_failed(name, "cannot tell where its file is", &error))?;
         if let Some(user) = holders::kernel_user(&path) {
             return busy(user);
         }
-        let free = lock::hold(file)
+        let held = lock::hold(file)
             .map_err(|error| self.volume_failed(name, "cannot ask for its image lock", &error))?;
-        match free {
-            true => Ok(()),
-            false => {
+        match held {
+            Some(held) => Ok(Some(held)),
+            None => {
                 busy(holders::process(&path).unwrap_or_else(|| {
                     "a virtual machine or qemu program (by its lock)".to_owned()
                 }))

@@ -3,7 +3,7 @@
 use super::super::{Preallocation, ResizeOptions};
 use super::ImageDirectory;
 use crate::host::Command;
-use crate::image::lock;
+use crate::image::lock::{self, Held};
 use crate::image::node::Node;
 use crate::image::probe::{Verdict, resolve_backing};
 use crate::image::qcow2::{DEFAULT_CLUSTER, Layout, Qcow2, Spec, Version};
@@ -132,12 +132,12 @@ impl ImageDirectory<'_> {
     }
 
     /// Opens the base of a new volume and says that it is read.
-    fn read_base(&self, name: &VolumeName, base: &Volume) -> Result<File> {
+    fn read_base(&self, name: &VolumeName, base: &Volume) -> Result<Held<File>> {
         std::fs::File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(&*base.path)
-            .and_then(|file| lock::mark_read(&file).map(|()| file))
+            .and_then(lock::mark_read)
             .map_err(|error| {
                 let what = format!("cannot open its backing store {}", base.path);
                 self.volume_failed(name, &what, &error)
@@ -158,7 +158,7 @@ impl ImageDirectory<'_> {
             self.check_no_overlay(volume)?;
         }
         // Never by force: two writers of the tables destroy an image.
-        self.take(name, file)?;
+        let held = self.take(name, file)?;
         let image = self.checked_header(volume, file)?;
         let header = &image.header;
         if header.encryption.is_some() {
@@ -167,6 +167,9 @@ impl ImageDirectory<'_> {
         }
         if capacity == header.capacity {
             return Ok(());
+        }
+        if capacity < header.capacity && !options.shrink {
+            return Err(self.shrinks(name));
         }
         let chain = volume.backing().map(|backing| self.chain(name, backing, 0)).transpose()?;
         let base = volume.backing().and_then(|backing| self.ctx.known.by_path(&backing.path));
@@ -189,8 +192,7 @@ impl ImageDirectory<'_> {
             self.check_room(name, capacity.saturating_sub(header.capacity))?;
         }
         // qemu-img takes the lock itself.
-        lock::release(file)
-            .map_err(|error| self.volume_failed(name, "cannot release its lock", &error))?;
+        drop(held);
         let mut args = vec!["resize".into(), "-q".into()];
         if capacity < header.capacity {
             args.push("--shrink".into());

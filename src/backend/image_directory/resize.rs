@@ -3,7 +3,7 @@
 use super::super::ResizeOptions;
 use super::ImageDirectory;
 use crate::host::{Access, FileStat};
-use crate::model::{ErrorKind, Result, Volume, VolumeFormat, VolumeKind};
+use crate::model::{Error, ErrorKind, Result, Volume, VolumeFormat, VolumeKind, VolumeName};
 use std::fs::File;
 
 impl ImageDirectory<'_> {
@@ -47,11 +47,7 @@ impl ImageDirectory<'_> {
             ));
         }
         if capacity < current.capacity && !options.shrink {
-            return Err(self.volume_error(
-                ErrorKind::InvalidArgument,
-                name,
-                "it is larger than that; say shrink to cut off its end",
-            ));
+            return Err(self.shrinks(name));
         }
         match current.format {
             VolumeFormat::Raw => self.resize_raw(&current, &file, stat.size, capacity, options),
@@ -78,10 +74,12 @@ impl ImageDirectory<'_> {
         options: ResizeOptions,
     ) -> Result<()> {
         let name = &volume.name;
-        if capacity < size && !options.force {
+        let _held = if capacity < size && !options.force {
             self.check_no_overlay(volume)?;
-            self.take(name, file)?;
-        }
+            self.take(name, file)?
+        } else {
+            None
+        };
         if capacity > size && options.allocate {
             self.check_room(name, capacity - size)?;
             self.ctx.progress.set_total(capacity - size);
@@ -95,5 +93,11 @@ impl ImageDirectory<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// The refusal of a smaller capacity that nobody said is meant.
+    pub(super) fn shrinks(&self, name: &VolumeName) -> Error {
+        let what = "it is larger than that; say shrink to cut off its end";
+        self.volume_error(ErrorKind::InvalidArgument, name, what)
     }
 }

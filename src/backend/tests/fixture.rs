@@ -4,7 +4,7 @@ use crate::backend::{
     self, Activation, ActivePool, Backend, Journal, KnownVolumes, Listing, OpContext,
     Preallocation, Records, Undo,
 };
-use crate::host::{Command, Host, Limits, Output};
+use crate::host::{Limits, SystemHost};
 use crate::model::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,24 +50,6 @@ impl KnownVolumes for World {
     }
 }
 
-/// Runs programs plainly.
-struct PlainHost;
-
-impl Host for PlainHost {
-    fn run(&self, command: &Command, _limits: &Limits) -> Result<Output> {
-        let out = std::process::Command::new(command.program).args(&command.args).output().unwrap();
-        let status = out.status.code().unwrap_or(-1);
-        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
-        if status != 0 && !command.accept.contains(&status) {
-            return Err(Error::new(ErrorKind::ToolFailed, stderr));
-        }
-        Ok(Output { status, stdout: out.stdout, stderr: out.stderr })
-    }
-    fn find_tool(&self, program: &str) -> Option<PathBuf> {
-        Some(Path::new("/usr/bin").join(program)).filter(|path| path.exists())
-    }
-}
-
 /// A pool in a directory of its own.
 pub struct Pool {
     pub base: tempfile::TempDir,
@@ -82,7 +64,7 @@ pub fn context(world: &Arc<World>) -> OpContext {
     OpContext {
         limits: Limits::default(),
         progress: backend::Progress::default(),
-        host: Arc::new(PlainHost),
+        host: Arc::new(SystemHost),
         records: world.clone(),
         journal: world.clone(),
         known: world.clone(),

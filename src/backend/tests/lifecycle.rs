@@ -103,3 +103,27 @@ fn deleting_a_pool_leaves_what_is_no_volume() {
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
     assert_eq!(pool.entries(), ["fifo"]);
 }
+
+#[test]
+fn copy_on_write_that_must_go_and_cannot_is_said() {
+    let pool = defined();
+    let btrfs = rustix::fs::statfs(pool.base.path()).unwrap().f_type == 0x9123_683e;
+    if btrfs {
+        println!("RESULT unit cow-refused skip the temporary directory is on btrfs");
+        return;
+    }
+    let build = |cow| {
+        let mut def = (*pool.def).clone();
+        def.features.cow = cow;
+        pool.backend.build(&def, BuildMode::KeepData, &pool.ctx)
+    };
+    let refusal = |result: Result<()>| result.unwrap_err().kind();
+    assert_eq!(refusal(build(Some(false))), ErrorKind::NotSupported);
+    for undo in pool.world.journal.lock().unwrap().iter().rev() {
+        undo.apply().unwrap();
+    }
+    assert!(!pool.path().exists());
+    build(None).unwrap();
+    build(Some(true)).unwrap();
+    assert_eq!(refusal(build(Some(false))), ErrorKind::NotSupported);
+}

@@ -134,7 +134,7 @@ fn a_volume_in_use_is_deleted_and_shrunk_only_by_force() {
     let pool = started();
     let volume = pool.create(&volume_def("v", VolumeFormat::Raw, Some(2 * MIB)));
     let guest = std::fs::File::options().read(true).write(true).open(pool.file("v")).unwrap();
-    assert!(crate::image::lock::hold(&guest).unwrap());
+    let _held = crate::image::lock::hold(&guest).unwrap().unwrap();
     let resize = |capacity, force| {
         let options = ResizeOptions { shrink: true, force, ..ResizeOptions::default() };
         pool.backend.resize_volume(&pool.active, &volume, capacity, options, &pool.ctx)
