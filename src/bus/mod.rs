@@ -23,6 +23,8 @@ mod settings;
 mod signals;
 mod table;
 mod target;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod volume;
 

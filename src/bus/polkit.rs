@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use zbus::{Connection, Variant};
+use zbus::{Connection, DBusError, Variant};
 
 const NAME: &str = "org.freedesktop.PolicyKit1";
 const PATH: &str = "/org/freedesktop/PolicyKit1/Authority";
@@ -116,14 +116,14 @@ impl Polkit {
 }
 
 fn reason(error: &zbus::Error) -> String {
-    match error {
-        zbus::Error::MethodError(name, _, _) if ABSENT.contains(&name.as_str()) => {
-            "polkit is not there, so only root may do this".to_owned()
-        }
-        zbus::Error::MethodError(name, text, _) => {
-            format!("polkit failed: {}", text.as_deref().unwrap_or(name.as_str()))
-        }
-        error => format!("polkit cannot be asked: {error}"),
+    let (name, text) = match error {
+        zbus::Error::MethodError(name, text, _) => (name.as_str().to_owned(), text.as_deref()),
+        zbus::Error::FDO(error) => (error.name().to_string(), error.description()),
+        error => return format!("polkit cannot be asked: {error}"),
+    };
+    match ABSENT.contains(&name.as_str()) {
+        true => "polkit is not there, so only root may do this".to_owned(),
+        false => format!("polkit failed: {}", text.unwrap_or(&name)),
     }
 }
 
