@@ -2,11 +2,12 @@
 
 use super::actor::{Actor, Results};
 use super::jobs::{Job, now_micros};
+use super::live::{self, Follower};
 use super::merge::Merged;
-use super::pool::{Late, Phase, clear_volumes, set_volumes};
+use super::pool::{Core, Late, Phase, clear_volumes, set_volumes};
 use super::run::Patience;
 use super::{JobOperation, ResultValue};
-use crate::backend::{ActivePool, BuildMode, StopOptions};
+use crate::backend::{ActivePool, BuildMode, StopOptions, Watch};
 use crate::model::{Error, ErrorKind, Result, Usage};
 use crate::store::RunState;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ impl Actor {
         });
         let done = self.start_steps(job, build).await;
         self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        self.pool.stirred.notify_one();
         self.note(&done);
         done
     }
@@ -129,6 +131,7 @@ impl Actor {
         }
         let stopped = self.stop_storage(Some(job), active, options, by, true).await;
         self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        self.pool.stirred.notify_one();
         self.note(&stopped);
         stopped.map(|()| Results::new())
     }
@@ -177,6 +180,7 @@ impl Actor {
             .await?;
         self.pool.update(&self.shared, |core, next| {
             core.active = None;
+            core.follower = None;
             core.epoch += 1;
             core.gone = false;
             core.dead = false;
@@ -201,22 +205,30 @@ impl Actor {
     pub(super) async fn read(&self, job: Option<&Arc<Job>>) -> Result<Results> {
         let (active, epoch) = self.started()?;
         let backend = self.shared.backend(&active.def, JobOperation::PoolRefresh)?;
-        let base = self.pool.update(&self.shared, |core, next| {
+        let by_inotify = backend.info().watch == Watch::Directory;
+        let (base, attach) = self.pool.update(&self.shared, |core, next| {
             core.touched = Some(core.leases.keys().cloned().collect());
-            next.volumes.clone()
+            let followed = matches!(core.follower, Some(Follower::Changes(_)));
+            (next.volumes.clone(), by_inotify && !followed)
         });
+        let shared = Arc::clone(&self.shared);
         let patience = Patience::Within(self.shared.options.refresh_timeout);
-        let merged = self
+        let read = self
             .run(job, patience, "the refresh")
-            .run(move |ctx| Ok(Merged::new(&base, backend.refresh(&active, ctx)?)))
+            .run(move |ctx| {
+                // Watched from before it is read, so that nothing is missed in between.
+                let watcher = shared.watcher.as_ref().filter(|_| attach);
+                let watch = watcher.and_then(|watcher| live::attach(watcher, &active));
+                Ok((Merged::new(&base, backend.refresh(&active, ctx)?), watch))
+            })
             .await;
         self.pool.update(&self.shared, |core, next| {
             let touched = core.touched.take().unwrap_or_default();
             if core.epoch != epoch {
                 return Err(super::pool::not_active(next));
             }
-            let merged = match merged {
-                Ok(merged) => merged,
+            let (merged, watch) = match read {
+                Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 Err(error) => {
                     next.stale = true;
@@ -226,6 +238,7 @@ impl Actor {
                         _ => false,
                     };
                     next.last_error = Some(error.clone());
+                    self.follow_return(core);
                     return Err(error);
                 }
             };
@@ -239,6 +252,10 @@ impl Actor {
             next.last_refresh = now_micros();
             next.last_error = None;
             core.gone = false;
+            match watch {
+                Some(watch) => core.follower = Some(live::follow(&self.shared, &self.pool, watch)),
+                None => drop(core.follower.take_if(|held| matches!(held, Follower::Return(_)))),
+            }
             let count = u64::try_from(next.volumes.len()).unwrap_or(u64::MAX);
             Ok(Results::from([("volumes", ResultValue::Number(count))]))
         })
@@ -248,6 +265,7 @@ impl Actor {
     pub(super) async fn check(&self) {
         let Ok((active, epoch)) = self.started() else { return };
         let Ok(backend) = self.shared.backend_of(active.def.pool_type) else { return };
+        let by_inotify = backend.info().watch == Watch::Directory;
         let patience = Patience::Within(self.shared.options.refresh_timeout);
         let checked =
             self.run(None, patience, "a check").run(move |ctx| backend.usage(&active, ctx)).await;
@@ -258,17 +276,25 @@ impl Actor {
             match checked {
                 Ok(usage) => {
                     next.usage = usage;
-                    core.gone || !next.loaded
+                    core.gone || !next.loaded || (by_inotify && core.follower.is_none())
                 }
                 Err(error) => {
                     core.gone |= error.kind() == ErrorKind::Inaccessible;
                     next.last_error = Some(error);
+                    self.follow_return(core);
                     false
                 }
             }
         });
         if back {
             drop(self.read(None).await);
+        }
+    }
+
+    /// Has somebody wait for storage that is gone.
+    fn follow_return(&self, core: &mut Core) {
+        if core.gone && !matches!(core.follower, Some(Follower::Return(_))) {
+            core.follower = Some(live::await_return(&self.shared, &self.pool));
         }
     }
 }

@@ -34,7 +34,9 @@ pub(super) enum Command {
     /// The daemon has started: undo what died with the one before, and load the volumes.
     Resume(Vec<(u64, JournalEntry)>, oneshot::Sender<Result<()>>),
     /// Read all volumes, for nobody in particular.
-    Reload,
+    Reload(Option<oneshot::Sender<Result<()>>>),
+    /// The directory that was followed is not where it was.
+    Lost,
     /// See whether the storage is still what was started.
     Check,
     /// All calls that hung have returned.
@@ -69,7 +71,8 @@ impl Command {
             | Self::Undefine(reply)
             | Self::SetAutostart(_, reply)
             | Self::Resume(_, reply) => drop(reply.send(Err(pool.no_more()))),
-            Self::Reload | Self::Check | Self::Recover => {}
+            Self::Reload(Some(reply)) => drop(reply.send(Err(pool.no_more()))),
+            Self::Reload(None) | Self::Lost | Self::Check | Self::Recover => {}
         }
     }
 }
@@ -124,7 +127,14 @@ impl Actor {
             Command::Resume(journals, reply) => {
                 let _ = reply.send(self.resume(journals).await);
             }
-            Command::Reload => drop(self.read(None).await),
+            Command::Reload(reply) => {
+                let read = self.read(None).await.map(drop);
+                let _ = reply.map(|reply| reply.send(read));
+            }
+            Command::Lost => {
+                self.pool.change(|core| core.follower = None);
+                self.check().await;
+            }
             Command::Check => self.check().await,
             Command::Recover => self.recover().await,
         }
@@ -285,6 +295,7 @@ impl Actor {
         self.shared.registry_mut().remove(uuid);
         self.pool.update(&self.shared, |core, next| {
             core.removed = true;
+            core.follower = None;
             next.persistent = false;
             if let Some(retry) = core.retry.take() {
                 retry.cancel();

@@ -2,6 +2,7 @@
 
 use super::handle::PoolHandle;
 use super::jobs::now_micros;
+use super::live::LookOut;
 use super::pool::Pool;
 use super::shared::{ROOT, Shared};
 use super::{Caller, JobHandle, PoolState};
@@ -67,6 +68,7 @@ async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandl
     let handle = PoolHandle { shared: Arc::clone(&shared), pool: Arc::clone(&pool) };
     let (mut pause, longest) = shared.options.retry;
     loop {
+        let mut look_out = LookOut::take_up(&shared, &pool).await;
         let error = match try_start(&handle, job.take()).await {
             Ok(()) => break,
             Err(error) => error,
@@ -78,12 +80,10 @@ async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandl
         if hopeless || stop.is_cancelled() || shared.closing.is_cancelled() {
             break;
         }
-        // Watched from before it is said, so that nothing is missed in between.
-        let appears = super::live::appearance(&shared, &pool.snapshot().def);
         publish_wait(&shared, &pool, &error, due(pause));
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
-            () = appears => pause = shared.options.retry.0,
+            () = look_out.appearance() => pause = shared.options.retry.0,
             () = stop.cancelled() => break,
             () = shared.closing.cancelled() => break,
         }

@@ -1,11 +1,141 @@
 //! Following the storage: what appears, changes and goes behind our back.
+//!
+//! A pool that is read gets a follower: of its directory's changes while its storage is there, of
+//! its return while it is not. The reader and the actor do the work; followers only tell them.
 
+use super::PoolState;
+use super::actor::Command;
+use super::pool::Pool;
+use super::reader;
+use super::run::{Patience, Run};
 use super::shared::Shared;
-use crate::model::PoolDef;
+use crate::backend::ActivePool;
+use crate::host::{
+    Directory, DirectoryChanges, DirectoryWatch, DirectoryWatcher, HIDDEN_PREFIX, MountWatch,
+};
+use crate::model::{Error, PoolDef, Result, VolumeName};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
-/// Starts following.
-pub(super) fn spawn(_shared: &Arc<Shared>) {}
+/// Who follows a pool's storage; it ends when this is dropped.
+pub(super) enum Follower {
+    /// Its changes.
+    Changes(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
+    /// Its return.
+    Return(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
+}
+
+/// Starts what follows all pools: the mount table, and the clock while somebody watches.
+pub(super) fn spawn(shared: &Arc<Shared>) {
+    tokio::spawn(follow_mounts(Arc::clone(shared)));
+    tokio::spawn(follow_clock(Arc::clone(shared)));
+}
+
+async fn follow_mounts(shared: Arc<Shared>) {
+    let told = async {
+        let watch = MountWatch::new()?;
+        loop {
+            watch.changed().await?;
+            shared.mounts.send_modify(|changes| *changes += 1);
+            for pool in shared.pools() {
+                if pool.look(|core| core.active.is_some()) {
+                    pool.send(&shared, Command::Check);
+                }
+            }
+        }
+    };
+    let ended: Result<()> = told.await;
+    if let Err(error) = ended {
+        tracing::error!("mounts are not followed any more: {error}");
+    }
+}
+
+/// Images that a guest writes, and other hosts' files, are told by nobody.
+async fn follow_clock(shared: Arc<Shared>) {
+    let mut watched = shared.watched.subscribe();
+    while watched.wait_for(|watched| *watched).await.is_ok() {
+        tokio::time::sleep(shared.options.rescan).await;
+        if !*watched.borrow() {
+            continue;
+        }
+        for pool in shared.pools() {
+            if pool.snapshot().state == PoolState::Active {
+                reload(&shared, &pool).await;
+            }
+        }
+    }
+}
+
+/// Has a pool read as a whole, and waits for it.
+async fn reload(shared: &Shared, pool: &Pool) {
+    let (reply, done) = oneshot::channel();
+    pool.send(shared, Command::Reload(Some(reply)));
+    // What went wrong is published with the pool.
+    let _ = done.await;
+}
+
+/// Watches the directory of a pool that is about to be read. Blocks.
+pub(super) fn attach(watcher: &DirectoryWatcher, active: &ActivePool) -> Option<DirectoryWatch> {
+    let path = active.def.target_path()?;
+    let opened = Directory::open(Path::new(path))
+        .map_err(|error| Error::io(format_args!("cannot open {path}"), &error));
+    match opened.and_then(|directory| watcher.watch(directory.as_fd())) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            let name = &active.def.name;
+            tracing::warn!("changes in pool {name} are not seen at once: {error}");
+            None
+        }
+    }
+}
+
+/// Follows the changes in a pool's directory.
+pub(super) fn follow(shared: &Arc<Shared>, pool: &Arc<Pool>, watch: DirectoryWatch) -> Follower {
+    let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
+    Follower::Changes(AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let changes = watch.changes().await;
+            if changes.gone {
+                pool.send(&shared, Command::Lost);
+                return;
+            }
+            if changes.overflow {
+                reload(&shared, &pool).await;
+            } else {
+                reader::reread(&pool, names(&changes));
+            }
+        }
+    })))
+}
+
+fn names(changes: &DirectoryChanges) -> impl Iterator<Item = VolumeName> {
+    let entries = changes.changed.iter().chain(&changes.removed);
+    entries
+        .filter_map(|entry| VolumeName::found(entry.to_str()?))
+        .filter(|name| !name.as_str().starts_with(HIDDEN_PREFIX))
+}
+
+/// Follows the return of a pool's storage.
+pub(super) fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
+    let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
+    Follower::Return(AbortOnDropHandle::new(tokio::spawn(async move {
+        let (first, longest) = shared.options.retry;
+        let mut pause = first;
+        loop {
+            let mut look_out = LookOut::take_up(&shared, &pool).await;
+            // When it is back, this follower is replaced.
+            pool.send(&shared, Command::Check);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
+                () = look_out.appearance() => pause = first,
+            }
+        }
+    })))
+}
 
 /// What a pool that cannot start waits for, for people.
 pub(super) fn awaited(def: &PoolDef) -> String {
@@ -15,10 +145,63 @@ pub(super) fn awaited(def: &PoolDef) -> String {
     }
 }
 
-/// Waits until something appears that a pool may have waited for.
-pub(super) fn appearance(
-    _shared: &Arc<Shared>,
-    _def: &PoolDef,
-) -> impl Future<Output = ()> + use<> {
-    std::future::pending()
+/// Looks out for what a pool's storage may come with. To be taken up before the storage is tried,
+/// so that nothing is missed in between.
+pub(super) struct LookOut {
+    mounts: watch::Receiver<u64>,
+    target: Option<(DirectoryWatch, Option<OsString>)>,
+}
+
+impl LookOut {
+    pub(super) async fn take_up(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Self {
+        let mounts = shared.mounts.subscribe();
+        let def = Arc::clone(&pool.snapshot().def);
+        let patience = Patience::Within(shared.options.refresh_timeout);
+        let run = Run { shared, pool, job: None, patience, what: "a look for the target" };
+        let again = Arc::clone(shared);
+        let target = run.run(move |_| Ok(nearest(&again, &def))).await.ok().flatten();
+        Self { mounts, target }
+    }
+
+    /// Waits until something is mounted, or the target appears or is replaced.
+    pub(super) async fn appearance(&mut self) {
+        tokio::select! {
+            // Its sender lives as long as the engine.
+            _ = self.mounts.changed() => {}
+            () = target_appears(self.target.as_ref()) => {}
+        }
+    }
+}
+
+async fn target_appears(target: Option<&(DirectoryWatch, Option<OsString>)>) {
+    let Some((watch, next)) = target else { return std::future::pending().await };
+    loop {
+        let changes = watch.changes().await;
+        let came = next.as_ref().is_some_and(|next| changes.changed.contains(next));
+        if came || changes.gone || changes.overflow {
+            return;
+        }
+    }
+}
+
+/// A watch on the target, or on the nearest directory above it that exists, and the entry of that
+/// which would lead on. Blocks.
+fn nearest(shared: &Shared, def: &PoolDef) -> Option<(DirectoryWatch, Option<OsString>)> {
+    let watcher = shared.watcher.as_ref()?;
+    let target = Path::new(def.target_path()?);
+    let mut next: Option<&OsStr> = None;
+    for path in target.ancestors() {
+        if let Ok(directory) = Directory::open(path) {
+            let watch = watcher.watch(directory.as_fd()).ok()?;
+            let appeared = next.is_some_and(|next| path.join(next).is_dir());
+            // It came while we looked: once more, from below.
+            return if appeared {
+                nearest(shared, def)
+            } else {
+                Some((watch, next.map(OsStr::to_owned)))
+            };
+        }
+        next = path.file_name();
+    }
+    None
 }

@@ -5,6 +5,7 @@
 
 use super::actor::Command;
 use super::jobs::Job;
+use super::live::Follower;
 use super::merge::{Change, Volumes};
 use super::shared::Shared;
 use super::{PoolSnapshot, PoolState};
@@ -45,6 +46,8 @@ pub(super) enum Late {
 pub(super) struct Core {
     /// What its start found, while it is active.
     pub(super) active: Option<Arc<ActivePool>>,
+    /// Who follows its storage.
+    pub(super) follower: Option<Follower>,
     /// Counts starts and stops: what began in one activity must not be published in another.
     pub(super) epoch: u64,
     pub(super) phase: Phase,

@@ -1,10 +1,10 @@
 //! Reads single volumes again after they changed behind our back; bursts merge.
 
+use super::JobOperation;
 use super::actor::Command;
-use super::pool::{Pool, set_volume};
+use super::pool::{Phase, Pool, set_volume};
 use super::run::{Patience, Run};
 use super::shared::Shared;
-use super::{JobOperation, PoolState};
 use crate::model::{ErrorKind, Result, Usage, Volume, VolumeName};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,11 +38,13 @@ pub(super) fn reread(pool: &Pool, names: impl IntoIterator<Item = VolumeName>) {
 }
 
 fn take(pool: &Pool) -> Option<Vec<VolumeName>> {
-    let readable = pool.snapshot().state == PoolState::Active;
     pool.change(|core| {
-        if !readable {
+        if core.active.is_none() || core.gone || core.dead {
             // A refresh reads them when the pool is back.
             core.pending.clear();
+        }
+        if core.phase != Phase::Idle {
+            return None;
         }
         let (leased, free): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut core.pending)
             .into_iter()
@@ -76,7 +78,11 @@ async fn read(shared: &Arc<Shared>, pool: &Arc<Pool>, batch: Vec<VolumeName>) {
             Ok((batch.into_iter().map(read).collect(), backend.usage(&active, ctx).ok()))
         })
         .await;
-    let Ok((readings, usage)) = readings else { return };
+    let Ok((readings, usage)) = readings else {
+        // It stays unknown what they are: the whole is read, or found dead.
+        pool.send(shared, Command::Reload(None));
+        return;
+    };
     let doubtful = pool.update(shared, |core, next| {
         let touched = core.touched_in_reading.take().unwrap_or_default();
         if core.epoch != epoch || core.active.is_none() {

@@ -7,7 +7,7 @@ use super::records::Backings;
 use super::workers::Workers;
 use super::{Caller, EngineOptions, JobOperation, PoolSnapshot};
 use crate::backend::Backend;
-use crate::host::Host;
+use crate::host::{DirectoryWatcher, Host};
 use crate::model::{Error, ErrorKind, PoolDef, PoolName, PoolType, Result, Uuid};
 use crate::store::{Problem, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,10 @@ pub(super) struct Shared {
     /// What searches for sources run on, by type.
     pub(super) searches: Mutex<BTreeMap<PoolType, Arc<Pool>>>,
     pub(super) problems: Mutex<Vec<Problem>>,
+    /// Watches directories; none when the kernel has no watch to give.
+    pub(super) watcher: Option<DirectoryWatcher>,
+    /// Counts changes of the mount table.
+    pub(super) mounts: watch::Sender<u64>,
     pub(super) watched: watch::Sender<bool>,
     pub(super) closing: CancellationToken,
     busy: AtomicUsize,
@@ -78,6 +82,10 @@ impl Shared {
         options: EngineOptions,
     ) -> Arc<Self> {
         let changes = Arc::new(ChangeHub::default());
+        let watcher = DirectoryWatcher::new();
+        if let Err(error) = &watcher {
+            tracing::error!("changes in directories are not seen at once: {error}");
+        }
         Arc::new(Self {
             store: Arc::new(store),
             host,
@@ -91,6 +99,8 @@ impl Shared {
             backings: Backings::default(),
             searches: Mutex::default(),
             problems: Mutex::default(),
+            watcher: watcher.ok(),
+            mounts: watch::Sender::new(0),
             watched: watch::Sender::new(false),
             closing: CancellationToken::new(),
             busy: AtomicUsize::new(0),

@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod hanging;
+mod live;
 mod merging;
 mod pools;
 mod restart;

@@ -1,0 +1,130 @@
+//! Following a real directory.
+
+use super::*;
+use std::path::{Path, PathBuf};
+
+/// An engine with the real backends.
+struct Host {
+    root: tempfile::TempDir,
+    engine: Engine,
+}
+
+impl Host {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let options = EngineOptions {
+            retry: (Duration::from_secs(3600), Duration::from_secs(3600)),
+            ..EngineOptions::default()
+        };
+        let engine = Engine::open(
+            Store::open(root.path()).unwrap(),
+            Arc::new(SystemHost),
+            crate::backend::all(),
+            options,
+        );
+        let engine = engine.unwrap();
+        engine.resume();
+        Self { root, engine }
+    }
+
+    fn target(&self) -> PathBuf {
+        self.root.path().join("srv/images")
+    }
+
+    fn def(&self) -> PoolDef {
+        let mut def = pool_def("images");
+        def.target.as_mut().unwrap().path = self.target().to_str().unwrap().to_owned();
+        def
+    }
+
+    async fn started(&self) -> PoolHandle {
+        std::fs::create_dir_all(self.target()).unwrap();
+        let options = DefineOptions { start: true, ..DefineOptions::default() };
+        let (pool, job) = self.engine.define_pool(self.def(), options, &ROOT).await.unwrap();
+        job.unwrap().wait().await.unwrap();
+        pool
+    }
+}
+
+fn write(directory: &Path, name: &str, size: usize) {
+    std::fs::write(directory.join(name), vec![1; size]).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_dropped_in_grown_renamed_and_removed_is_seen() {
+    let host = Host::new();
+    let pool = host.started().await;
+    write(&host.target(), "a.raw", 512);
+    until(&host.engine, &pool, |now| now.volumes.get("a.raw").is_some_and(|a| a.capacity == 512))
+        .await;
+    write(&host.target(), "a.raw", 1024);
+    until(&host.engine, &pool, |now| now.volumes["a.raw"].capacity == 1024).await;
+    std::fs::rename(host.target().join("a.raw"), host.target().join("b.raw")).unwrap();
+    until(&host.engine, &pool, |now| names_of(now) == ["b.raw"]).await;
+    std::fs::remove_file(host.target().join("b.raw")).unwrap();
+    until(&host.engine, &pool, |now| now.volumes.is_empty()).await;
+    let refreshes = host
+        .engine
+        .jobs()
+        .into_iter()
+        .filter(|job| job.snapshot().operation == JobOperation::PoolRefresh);
+    assert_eq!(refreshes.count(), 0);
+}
+
+#[tokio::test]
+async fn a_burst_of_files_is_seen_whole() {
+    let host = Host::new();
+    let pool = host.started().await;
+    for number in 0..2000 {
+        write(&host.target(), &format!("f{number}"), 1);
+    }
+    until(&host.engine, &pool, |now| now.volumes.len() == 2000).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_goes_is_inaccessible_until_the_same_one_returns() {
+    let host = Host::new();
+    let pool = host.started().await;
+    let aside = host.root.path().join("srv/aside");
+    std::fs::rename(host.target(), &aside).unwrap();
+    until(&host.engine, &pool, |now| now.state == PoolState::Inaccessible).await;
+    // Another directory is not the pool.
+    std::fs::create_dir(host.target()).unwrap();
+    let made = pool.create_volume(volume_def("x", 1), CreateVolumeOptions::default(), &ROOT).await;
+    assert_eq!(kind(made), Some(ErrorKind::Inaccessible));
+    std::fs::remove_dir(host.target()).unwrap();
+    write(&aside, "meanwhile", 1);
+    std::fs::rename(&aside, host.target()).unwrap();
+    until(&host.engine, &pool, |now| now.state == PoolState::Active).await;
+    assert_eq!(names(&pool), ["meanwhile"]);
+    write(&host.target(), "after", 1);
+    until(&host.engine, &pool, |now| now.volumes.len() == 2).await;
+}
+
+#[tokio::test]
+async fn an_autostart_is_woken_by_the_directory_that_it_waits_for() {
+    let host = Host::new();
+    let options = DefineOptions { autostart: true, ..DefineOptions::default() };
+    let (pool, _) = host.engine.define_pool(host.def(), options, &ROOT).await.unwrap();
+    host.engine.autostart(&ROOT).await.unwrap();
+    // The next try by the clock is an hour away.
+    until(&host.engine, &pool, |now| now.next_try > 0).await;
+    std::fs::create_dir(host.root.path().join("srv")).unwrap();
+    std::fs::create_dir(host.target()).unwrap();
+    until(&host.engine, &pool, |now| now.state == PoolState::Active).await;
+}
+
+#[tokio::test]
+async fn what_poold_makes_itself_is_announced_once_and_whole() {
+    let host = Host::new();
+    let pool = host.started().await;
+    create(&pool, "a").await.wait().await.unwrap();
+    assert_eq!(names(&pool), ["a"]);
+    let a = VolumeName::new("a").unwrap();
+    pool.delete_volume(&a, false, &ROOT).await.unwrap().wait().await.unwrap();
+    assert!(names(&pool).is_empty() && !host.target().join("a").exists());
+}
+
+fn names_of(pool: &PoolSnapshot) -> Vec<String> {
+    pool.volumes.keys().map(ToString::to_string).collect()
+}
