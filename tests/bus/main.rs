@@ -1,0 +1,101 @@
+//! The bus tier: the built poold as a child on a private bus with the real polkitd, driven as anybody would drive it.
+//!
+//! `cargo test --test bus -- WORD` runs the cases that have the word in `area::name`. Needs root.
+
+mod access;
+mod blocked;
+mod documents;
+mod hostile;
+mod kill9;
+mod life;
+mod live;
+mod many;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use support::{caller, runner};
+
+const CASES: &[runner::Case] = cases![
+    life::{
+        the_first_call_to_the_name_starts_poold,
+        a_service_that_is_killed_comes_back_with_everything,
+        the_first_connection_to_the_socket_starts_poold,
+        pools_marked_autostart_start_once_per_boot,
+        an_autostart_that_fails_is_tried_again,
+        a_damaged_definition_is_reported_and_left_alone,
+    },
+    documents::{
+        introspection_says_what_the_documents_say,
+        busctl_walks_the_tree,
+        every_property_answers_with_its_type,
+    },
+    access::{
+        nobody_may_read_and_do_nothing_else,
+        a_rule_grants_what_it_names_and_no_more,
+        with_all_granted_no_method_is_refused,
+        an_agent_that_says_yes_is_asked_once_and_by_name,
+        an_agent_that_cancels_changes_nothing,
+        a_caller_who_forbids_questions_is_not_asked,
+        a_caller_who_leaves_takes_the_question_along,
+        a_frozen_polkitd_holds_up_nobody_but_who_asked,
+        without_polkitd_only_root_may_change_things,
+        the_job_of_another_is_not_ours_to_cancel,
+    },
+    live::{
+        signals_come_before_the_reply,
+        a_dropped_file_is_announced_without_a_refresh,
+        a_refresh_runs_beside_a_job,
+        a_cancelled_job_leaves_nothing,
+        of_two_callers_one_wins,
+        a_link_in_the_place_of_the_directory_is_not_followed,
+        a_directory_removed_or_replaced_is_noticed,
+        changes_that_come_in_a_burst_are_all_seen,
+    },
+    blocked::{
+        a_pool_that_hangs_is_alone_with_it,
+    },
+    many::{
+        two_hundred_clients_at_once,
+        a_caller_with_too_many_calls_is_told,
+        ten_thousand_files_are_all_listed,
+    },
+    hostile::{
+        wrong_signatures_are_refused,
+        odd_documents_are_refused,
+        odd_names_are_refused,
+        unknown_options_and_objects_are_named,
+        system_directories_are_no_targets,
+    },
+    kill9::{
+        define,
+        redefine,
+        undefine,
+        set_autostart,
+        clear_autostart,
+        build,
+        start,
+        stop,
+        create_raw,
+        create_allocated_raw,
+        create_qcow2,
+        resize_raw,
+        resize_qcow2,
+        delete_volume,
+        delete_pool,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == caller::ARGUMENT) {
+        return match caller::main(&arguments[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("caller: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    runner::main("bus", CASES)
+}
