@@ -50,10 +50,8 @@ fn what_qemu_img_made_is_described_from_its_header() {
     let options =
         "lazy_refcounts=on,cluster_size=2M,extended_l2=on,backing_file=base,backing_fmt=qcow2";
     run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, &path("top"), "5G"]);
-    run(
-        "qemu-img",
-        &["create", "-q", "-f", "qcow2", "-o", "data_file=ext.raw", &path("ext"), "1M"],
-    );
+    let data = format!("data_file={}.raw", path("ext"));
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &data, &path("ext"), "1M"]);
 
     let base = pool.volume("base").unwrap();
     assert_eq!((base.format, base.capacity), (VolumeFormat::Qcow2, 3 << 20));
