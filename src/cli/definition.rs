@@ -10,7 +10,6 @@ use super::values::Build;
 use crate::client::{ObjectPath, Options};
 use crate::model::{Error, ErrorKind, Result};
 use anyhow::Context;
-use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -32,10 +31,7 @@ pub(super) async fn run(session: &Session, command: DefinitionCommand) -> anyhow
 pub(super) fn validate(args: &ValidateArgs, global: &Global) -> anyhow::Result<()> {
     let text = read(&args.file)?;
     let document = crate::xml::canonical(&text, args.pool_type)?;
-    match global.json {
-        true => output::print_json(&json!({ "xml": document }), true),
-        false => output::print(&document),
-    }
+    output::print_document(&document, global.json)
 }
 
 async fn define(session: &Session, args: &DefineArgs) -> anyhow::Result<()> {

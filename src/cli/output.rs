@@ -30,6 +30,14 @@ pub(super) fn print_json(value: &Value, pretty: bool) -> anyhow::Result<()> {
     print(&safe)
 }
 
+/// Writes an XML document, as it is or as JSON.
+pub(super) fn print_document(xml: &str, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json(&serde_json::json!({ "xml": xml }), true);
+    }
+    print(xml)
+}
+
 /// Says what went wrong, and what may help, on standard error.
 pub(super) fn complain(error: &anyhow::Error) {
     let mut text = format!("poolctl: {}\n", printable(&format!("{error:#}")));

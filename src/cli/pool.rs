@@ -117,7 +117,8 @@ pub(super) async fn run(session: &Session, command: PoolCommand) -> anyhow::Resu
             if inactive {
                 options.insert("inactive", true.into());
             }
-            output::print(&session.pool(&pool).await?.get_xml(&options).await?)
+            let xml = session.pool(&pool).await?.get_xml(&options).await?;
+            output::print_document(&xml, session.global.json)
         }
         PoolCommand::Types { xml: true } => {
             output::print(&session.manager().await?.get_capabilities_xml(&Options::new()).await?)

@@ -77,7 +77,8 @@ pub(super) async fn run(session: &Session, command: VolCommand) -> anyhow::Resul
             }
         }
         VolCommand::Dump { volume } => {
-            output::print(&session.volume(&volume).await?.get_xml(&Options::new()).await?)
+            let xml = session.volume(&volume).await?.get_xml(&Options::new()).await?;
+            output::print_document(&xml, session.global.json)
         }
     }
 }
