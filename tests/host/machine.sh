@@ -48,14 +48,18 @@ machine_prepare() {
     MACHINE_TOOLS=$cached/tools
     MACHINE_DIR=$work
     MACHINE=$work/root
-    mkdir -p "$work"/{root,upper,overlay,srv}
+    mkdir -p "$work"/{root,upper,overlay,srv/frozen}
     mount -t overlay -o "lowerdir=$cached/root,upperdir=$work/upper,workdir=$work/overlay" \
         overlay "$MACHINE"
+    # A file system that can be made to hang, by fsfreeze from here.
+    truncate -s 64M "$work/frozen.img"
+    mkfs.ext4 -q "$work/frozen.img"
+    mount -o loop "$work/frozen.img" "$work/srv/frozen"
     mkdir "$MACHINE_CGROUP"
 }
 
 # nspawn takes the cgroup that it is in for the machine's, and wants a cgroup file system that is
-# version 2 alone. /srv is a file system of its own, as image files have in life.
+# version 2 alone. /srv is a file system of its own, as image files have in life; /srv/frozen another.
 machine_nspawn() {
     local status=0
     LD_LIBRARY_PATH=$(echo "$MACHINE_TOOLS"/usr/lib/*-linux-gnu/systemd) \
@@ -122,6 +126,7 @@ machine_off() {
 }
 
 machine_clean() {
+    fsfreeze -u "$MACHINE_DIR/srv/frozen" 2>/dev/null
     [ -z "$MACHINE_CGROUP" ] || cgroup_end "$MACHINE_CGROUP"
     MACHINE_CGROUP=
 }

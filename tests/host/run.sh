@@ -50,6 +50,7 @@ STEPS=(
     a_caller_that_stays_keeps_the_daemon
     images_can_be_made_in_a_pool_that_starts_at_boot
     the_journal_has_fields_for_pool_volume_job_and_caller
+    a_file_system_that_hangs_holds_up_its_own_pool_only
     a_guest_goes_on_while_the_service_restarts
     a_pool_stopped_by_hand_stays_stopped_until_the_next_boot
     pools_marked_autostart_come_up_at_boot_by_themselves

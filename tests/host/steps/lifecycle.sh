@@ -81,7 +81,7 @@ no_connection_to_the_socket_is_lost_in_idle_exits() {
 
 # call_over_idle_exits EXITS COMMAND...: three clients call until the daemon has left so often.
 call_over_idle_exits() {
-    m bash -s "$@" >"$work/calls" <<'SH'
+    m bash -s "$@" >"$work/calls" <<'SH' || { cat "$work/calls"; return 1; }
         exits=$1
         shift
         left() { journalctl --quiet -u poold.service -o cat | grep -c 'ending: nobody needs it'; }

@@ -100,3 +100,27 @@ a_unit_can_require_one_pool() {
     m systemctl start poold-pool@manual.service
     not m systemctl start poold-pool@nowhere.service
 }
+
+# A system call that does not return holds up its own pool and nobody else; and as the job goes on
+# writing as far as anybody knows, the host is not shut down under it.
+a_file_system_that_hangs_holds_up_its_own_pool_only() {
+    m busctl call org.poold1 /org/poold1 org.poold1.Manager DefinePool 'ssa{sv}a{sv}' \
+        dir frozen 1 target s /srv/frozen/pool 2 build s yes start b true
+    # Whatever happens below, it is thawed again.
+    trap 'fsfreeze -u "$work/srv/frozen"' EXIT
+    fsfreeze -f "$work/srv/frozen"
+    m busctl call org.poold1 "$(pool frozen)" org.poold1.Pool CreateVolume 'sta{sv}' late.raw 1048576 1 wait t 0
+    wait_for 10 "a shutdown waits" shutdown_waits
+    m poolctl vol create images/meanwhile.raw 1M
+    m poolctl stop stopped
+    m poolctl start stopped
+    shutdown_waits
+    m systemctl reload poold.service
+    not m test -e /srv/frozen/pool/late.raw
+    fsfreeze -u "$work/srv/frozen"
+    trap - EXIT
+    wait_for 10 "the volume is there" m poolctl vol show frozen/late.raw
+    wait_for 10 "a shutdown does not wait" not shutdown_waits
+}
+
+shutdown_waits() { m systemd-inhibit --list --no-legend | grep 'poold.*shutdown.*block'; }
