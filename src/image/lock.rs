@@ -5,7 +5,6 @@
 //! program: so they are released, not left to the closing of the file.
 
 use nix::fcntl::{FcntlArg, fcntl};
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
