@@ -137,16 +137,13 @@ impl Options {
                 let known: Vec<_> = declared.keys().map(String::as_str).collect();
                 return Err(Error::new(
                     ErrorKind::InvalidArgument,
-                    format!("{whose} has no key {key:?}; it has {}", known.join(", ")),
+                    format!("{whose}: there is no {key:?}; there are {}", known.join(", ")),
                 ));
             };
             if *value.value_signature() != *kind {
                 return Err(Error::new(
                     ErrorKind::InvalidArgument,
-                    format!(
-                        "key {key:?} of {whose} is of type {kind}, not {}",
-                        value.value_signature()
-                    ),
+                    format!("{whose}: {key:?} is of type {kind}, not {}", value.value_signature()),
                 ));
             }
         }

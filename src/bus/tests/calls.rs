@@ -240,3 +240,14 @@ async fn a_face_is_idle_when_everybody_has_left() {
     world.face.core.clients.quiet().await;
     assert!(world.face.is_idle());
 }
+
+#[tokio::test]
+async fn a_defect_ends_one_call_and_not_the_service() {
+    let world = World::new();
+    let authority = Arc::new(FakeAuthority { breaks: true, ..FakeAuthority::default() });
+    let mut bus = FakeBus::new(&world, authority, true).await;
+    let none = Options::new();
+    let broken = bus.call(&world, "/org/poold1", "org.poold1.Manager.Autostart", &none).await;
+    assert_eq!(broken.unwrap(), "org.freedesktop.DBus.Error.Failed");
+    assert_eq!(bus.call(&world, "/org/poold1", "org.poold1.Manager.ListPools", &none).await, None);
+}

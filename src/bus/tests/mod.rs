@@ -4,11 +4,13 @@
 mod authority;
 mod calls;
 mod documents;
+mod jobs;
 mod signals;
 
 use super::clients::{Client, Link};
 use super::{Face, FaceOptions, peers};
 use crate::auth::{Authority, Request};
+use crate::backend::Backend;
 use crate::engine::{Engine, EngineOptions};
 use crate::host::SystemHost;
 use crate::model::{Error, ErrorKind, Result};
@@ -47,11 +49,15 @@ impl World {
     }
 
     fn with(options: FaceOptions) -> Self {
+        Self::on(options, crate::backend::all())
+    }
+
+    fn on(options: FaceOptions, backends: Vec<Arc<dyn Backend>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("root")).unwrap();
         let options_of_engine = EngineOptions::default();
         let host = Arc::new(SystemHost);
-        let engine = Engine::open(store, host, crate::backend::all(), options_of_engine).unwrap();
+        let engine = Engine::open(store, host, backends, options_of_engine).unwrap();
         let face = Face::new(engine.clone(), options).unwrap();
         engine.resume();
         Self { dir, engine, face }
@@ -173,6 +179,7 @@ struct FakeAuthority {
     asked: Mutex<Vec<Request>>,
     refuses: bool,
     hangs: bool,
+    breaks: bool,
 }
 
 impl Authority for FakeAuthority {
@@ -182,6 +189,7 @@ impl Authority for FakeAuthority {
     ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
         Box::pin(async move {
             self.asked.lock().unwrap().push(request.clone());
+            assert!(!self.breaks, "a defect that the test makes");
             if self.hangs {
                 std::future::pending::<()>().await;
             }
