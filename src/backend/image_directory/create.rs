@@ -13,6 +13,9 @@ use std::fs::File;
 const DEFAULT_MODE: u32 = 0o600;
 /// Mode of a new directory when the definition says none.
 const DEFAULT_DIRECTORY_MODE: u32 = 0o711;
+/// Set-user-ID and set-group-ID. Who may make a volume, and choose owner and mode of the file, and
+/// later what is in it, must not be able to make a program that runs as root.
+const SET_ID: u32 = 0o6000;
 /// How much is allocated or written between looks at the deadline.
 const STEP: u64 = 256 << 20;
 const WRITE_STEP: u64 = 16 << 20;
@@ -41,6 +44,11 @@ impl ImageDirectory<'_> {
             (None, VolumeKind::Dir) => VolumeFormat::Dir,
             (None, _) => VolumeFormat::Raw,
         };
+        let mode = def.permissions.as_ref().and_then(|permissions| permissions.mode);
+        if format != VolumeFormat::Dir && mode.is_some_and(|mode| mode & SET_ID != 0) {
+            let what = "its mode must not have set-user-ID or set-group-ID: a volume is no program";
+            return Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
+        }
         match format {
             VolumeFormat::Raw => self.create_raw(def, preallocation),
             VolumeFormat::Qcow2 => self.create_qcow2(def, preallocation),

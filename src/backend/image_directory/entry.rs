@@ -48,7 +48,10 @@ impl<'a> Reader<'a> {
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT) => Ok(Found::Nothing),
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Err(error),
-                _ => Ok(Found::Skipped),
+                _ => {
+                    tracing::debug!("{}: skipped: {error}", name.to_string_lossy());
+                    Ok(Found::Skipped)
+                }
             },
         }
     }

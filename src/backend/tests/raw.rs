@@ -47,6 +47,18 @@ fn owner_and_mode_are_as_asked() {
 }
 
 #[test]
+fn a_volume_cannot_be_made_a_program_that_runs_as_another() {
+    let pool = started();
+    for mode in [0o4755, 0o2755, 0o6777] {
+        let mut def = volume_def("v", VolumeFormat::Raw, Some(0));
+        def.permissions = Some(Permissions { mode: Some(mode), ..Permissions::default() });
+        let error = pool.try_create(&def, Preallocation::None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(!pool.file("v").exists());
+    }
+}
+
+#[test]
 fn a_name_that_is_taken_stays_as_it_was() {
     let pool = started();
     std::fs::write(pool.file("v"), "mine").unwrap();
