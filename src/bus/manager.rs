@@ -3,16 +3,18 @@
 use super::args::Options;
 use super::call::{About, Handlers, Plan, Reply, Request, object_path};
 use super::exposed::{Exposed, Property};
+use super::limits::blocking;
 use super::path::{NONE, ObjectRef, ROOT, volume_path};
 use super::router::Core;
 use super::{job, settings, table};
 use crate::auth::Action;
-use crate::engine::{DefineOptions, PoolTypeStatus};
+use crate::engine::{DefineOptions, Engine, PoolTypeStatus};
 use crate::model::{Error, ErrorKind, PoolDef, Result, Source};
 use crate::store::Problem;
 use crate::xml;
 use futures_util::FutureExt;
 use std::collections::HashMap;
+use std::sync::Arc;
 use zbus::Variant;
 
 /// What this version knows beyond the first.
@@ -26,9 +28,15 @@ pub(super) struct ManagerView {
 }
 
 impl ManagerView {
-    /// How it is now.
-    pub(super) fn new(core: &Core) -> Self {
-        Self { types: core.engine.pool_types(), problems: core.engine.problems() }
+    /// How it is now. Looks for tools on the host.
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self { types: engine.pool_types(), problems: engine.problems() }
+    }
+
+    /// How it is now, found out off the tasks of the bus.
+    pub(super) async fn read(core: &Core) -> Result<Self> {
+        let engine = core.engine.clone();
+        blocking(move || Self::new(&engine)).await
     }
 }
 
@@ -104,8 +112,19 @@ async fn define_pool_xml(call: Call) -> Result<Plan> {
 fn define(call: Call, def: PoolDef) -> Result<Plan> {
     let options = define_options(&call.options)?;
     let custom = settings::has_custom_options(&def);
-    let about = About::pool(&def);
+    let existing = redefined(&call.core.engine, &def);
+    let mut about = About::pool(&def);
+    // Who may define pools in one place may not take over a pool that is in another.
+    if existing.iter().any(|old| old.target != def.target || old.pool_type != def.pool_type) {
+        about.target = None;
+    }
     let plan = Plan::act(about, async move {
+        if redefined(&call.core.engine, &def) != existing {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("pool {} was redefined meanwhile; look at it and try again", def.name),
+            ));
+        }
         if call.options.flag("validate-only") {
             call.core.engine.check_definition(&def)?;
             return Reply::paths(NONE.to_owned(), NONE.to_owned());
@@ -117,6 +136,17 @@ fn define(call: Call, def: PoolDef) -> Result<Plan> {
         Reply::paths(path, ObjectRef::Job(job.id()).path())
     });
     Ok(plan.needing(Action::CustomOptions, custom))
+}
+
+/// The definitions that a new one would take the place of, or be in conflict with.
+fn redefined(engine: &Engine, def: &PoolDef) -> Vec<Arc<PoolDef>> {
+    let by_name = engine.find_pool(def.name.as_str()).ok();
+    let pools = engine.pool(def.uuid).into_iter().chain(by_name);
+    pools
+        .map(|pool| pool.snapshot())
+        .flat_map(|pool| [Some(pool.def.clone()), pool.next_def.clone()])
+        .flatten()
+        .collect()
 }
 
 fn define_options(options: &Options) -> Result<DefineOptions> {

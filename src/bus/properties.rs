@@ -29,20 +29,20 @@ trait Visit {
 }
 
 /// Lets `visit` see the object, if it has properties.
-fn view<V: Visit>(core: &Core, object: &Object, visit: V) -> Option<V::Output> {
-    match object {
-        Object::Manager => Some(visit.visit(ManagerView::new(core))),
+async fn view<V: Visit>(core: &Core, object: &Object, visit: V) -> Result<Option<V::Output>> {
+    Ok(match object {
+        Object::Manager => Some(visit.visit(ManagerView::read(core).await?)),
         Object::Pool(pool) => Some(visit.visit(PoolView::new(core, pool.snapshot()))),
         Object::Volume(target) => {
             let snapshot = target.pool.snapshot();
-            let volume = snapshot.volumes.get(&target.name)?;
-            Some(visit.visit(VolumeView::new(&snapshot, &target.name, volume)))
+            let volume = snapshot.volumes.get(&target.name);
+            volume.map(|found| visit.visit(VolumeView::new(&snapshot, &target.name, found)))
         }
         Object::Job(job) => Some(visit.visit(JobView(job.snapshot()))),
         Object::Node(_) | Object::Pools | Object::Volumes(_) | Object::Jobs | Object::Secrets => {
             None
         }
-    }
+    })
 }
 
 struct One<'a>(&'a str);
@@ -102,7 +102,7 @@ async fn get(call: Request<Object>) -> Result<Plan> {
     let interface = check_interface(&call)?;
     let name = call.args.text(1)?;
     let found = match has_properties(interface) {
-        true => view(&call.core, &call.target, One(name)).flatten(),
+        true => view(&call.core, &call.target, One(name)).await?.flatten(),
         false => None,
     };
     let value = found.ok_or_else(|| unknown_property(name))?;
@@ -113,7 +113,7 @@ async fn get(call: Request<Object>) -> Result<Plan> {
 async fn get_all(call: Request<Object>) -> Result<Plan> {
     let interface = check_interface(&call)?;
     let reply = match has_properties(interface) {
-        true => view(&call.core, &call.target, Every),
+        true => view(&call.core, &call.target, Every).await?,
         false => None,
     };
     let none = || Reply::new(HashMap::<String, Variant<'static>>::new());

@@ -149,6 +149,7 @@ impl Core {
         needs.extend(plan.needs);
         if let Some(action) = Action::most_demanding(needs) {
             self.authorise(action, client, uid, interactive, plan.about).await?;
+            record(interface, method, uid, path);
         }
         let outcome = plan.act.await;
         if let Some(pool) = plan.changes {
@@ -273,6 +274,16 @@ impl Core {
     pub(super) fn asks_nobody(&self) -> bool {
         self.authorisations.is_empty()
     }
+}
+
+/// Says in the log who does what.
+fn record(interface: &Interface, method: &Method, uid: u32, path: &str) {
+    tracing::info!(
+        POOLD_CALLER_UID = uid,
+        "uid {uid} calls {}.{} on {path}",
+        interface.name,
+        method.name
+    );
 }
 
 fn left() -> Error {

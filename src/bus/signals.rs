@@ -143,7 +143,7 @@ impl Announcer {
             core: Arc::downgrade(core),
             changes,
             barriers,
-            manager: ManagerView::new(core),
+            manager: ManagerView::new(&core.engine),
             pools: pools.map(|view| (view.uuid(), view)).collect(),
             jobs: jobs.iter().map(|job| (job.id(), JobView(job.snapshot()))).collect(),
             pool_throttle: Throttle::new(),
@@ -197,8 +197,9 @@ impl Announcer {
     }
 
     async fn take(&mut self, core: &Core, out: &Out<'_>, changes: ChangeSet) {
-        if changes.manager {
-            let now = ManagerView::new(core);
+        if changes.manager
+            && let Ok(now) = ManagerView::read(core).await
+        {
             let mut changed = super::exposed::changed(&self.manager, &now, false);
             changed.extend(super::exposed::changed(&self.manager, &now, true));
             out.changed(&now, &changed).await;

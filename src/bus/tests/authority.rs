@@ -87,6 +87,33 @@ async fn uncommon_mount_options_need_more_than_defining() {
 }
 
 #[tokio::test]
+async fn who_may_define_in_one_place_does_not_take_over_a_pool_that_is_in_another() {
+    let world = World::new();
+    let root = world.peer(0).await;
+    world.pool(&root, "images").await;
+    let uuid = world.engine.pools()[0].uuid().to_string();
+    let authority = Arc::new(FakeAuthority { refuses: true, ..FakeAuthority::default() });
+    let mut bus = FakeBus::new(&world, authority.clone(), true).await;
+    for (name, uuid, target, shown) in [
+        ("images", Some(&uuid), "images", true),
+        ("images", Some(&uuid), "mine", false),
+        ("images", None, "mine", false),
+        ("mine", Some(&uuid), "mine", false),
+        ("mine", None, "mine", true),
+    ] {
+        let mut settings = target_setting(&world.target(target));
+        if let Some(uuid) = uuid {
+            settings.insert("uuid", uuid.as_str().into());
+        }
+        let define = ("dir", name, settings, Options::new());
+        bus.call(&world, "/org/poold1", "org.poold1.Manager.DefinePool", &define).await.unwrap();
+        let asked = authority.asked.lock().unwrap();
+        let details = details(asked.last().unwrap());
+        assert_eq!(details.contains_key("pool.target"), shown, "{name} {uuid:?} {target}");
+    }
+}
+
+#[tokio::test]
 async fn a_dialog_is_shown_only_to_who_allows_it() {
     let world = World::new();
     let authority = Arc::new(FakeAuthority::default());
