@@ -247,7 +247,7 @@ impl Temporary<'_> {
                 }
             }
             None => {
-                // Through /proc: AT_EMPTY_PATH needs a capability that the unit does not grant.
+                // Through /proc: AT_EMPTY_PATH needs a capability of its own (CAP_DAC_READ_SEARCH).
                 let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
                 rustix::fs::linkat(CWD, own, at, &name, AtFlags::SYMLINK_FOLLOW)?;
             }
