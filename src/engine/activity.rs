@@ -160,7 +160,11 @@ impl Actor {
         let snapshot = self.pool.snapshot();
         let persistent = snapshot.persistent;
         let patience = match options.force {
-            true => Patience::Force(by.saturating_duration_since(Instant::now())),
+            true => {
+                let left = by.saturating_duration_since(Instant::now());
+                // What came before may have taken all the time; it is tried all the same.
+                Patience::Force(left.max(self.shared.options.stop_timeout / 4))
+            }
             false => Patience::Within(self.shared.options.stop_timeout),
         };
         let uuid = self.pool.uuid;

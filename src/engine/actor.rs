@@ -34,7 +34,7 @@ pub(super) enum Command {
     /// The daemon has started: undo what died with the one before, and load the volumes.
     Resume(Vec<(u64, JournalEntry)>, oneshot::Sender<Result<()>>),
     /// Read all volumes, for nobody in particular.
-    Reload(Option<oneshot::Sender<Result<()>>>),
+    Reload(oneshot::Sender<Result<()>>),
     /// The directory that was followed is not where it was.
     Lost,
     /// See whether the storage is still what was started.
@@ -70,9 +70,9 @@ impl Command {
             | Self::Forget(reply)
             | Self::Undefine(reply)
             | Self::SetAutostart(_, reply)
-            | Self::Resume(_, reply) => drop(reply.send(Err(pool.no_more()))),
-            Self::Reload(Some(reply)) => drop(reply.send(Err(pool.no_more()))),
-            Self::Reload(None) | Self::Lost | Self::Check | Self::Recover => {}
+            | Self::Resume(_, reply)
+            | Self::Reload(reply) => drop(reply.send(Err(pool.no_more()))),
+            Self::Lost | Self::Check | Self::Recover => {}
         }
     }
 }
@@ -128,14 +128,16 @@ impl Actor {
                 let _ = reply.send(self.resume(journals).await);
             }
             Command::Reload(reply) => {
-                let read = self.read(None).await.map(drop);
-                let _ = reply.map(|reply| reply.send(read));
+                let _ = reply.send(self.read(None).await.map(drop));
             }
             Command::Lost => {
                 self.pool.change(|core| core.follower = None);
                 self.check().await;
             }
-            Command::Check => self.check().await,
+            Command::Check => {
+                self.pool.change(|core| core.check_queued = false);
+                self.check().await;
+            }
             Command::Recover => self.recover().await,
         }
     }

@@ -132,7 +132,7 @@ impl Actor {
                 )),
             };
         }
-        if !(snapshot.persistent && equal) && !stored {
+        if !stored && !(snapshot.persistent && equal) {
             let def = Arc::clone(&def);
             self.shared.store(move |store| store.save_pool(&def)).await?;
         }

@@ -154,11 +154,14 @@ impl PoolHandle {
         if core.removed {
             return Err(self.pool.no_more());
         }
-        if core.dead && !matches!(work, Work::Stop { options: StopOptions { force: true, .. }, .. })
-        {
+        let patient = match work {
+            Work::Stop { options, idle, .. } => options.force || (idle && core.active.is_none()),
+            _ => false,
+        };
+        if core.dead && !patient {
             return Err(self.pool.inaccessible());
         }
-        if !core.queue.is_empty() {
+        if core.next_change().is_some() {
             return Ok(());
         }
         match work {
@@ -176,6 +179,12 @@ impl PoolHandle {
 }
 
 impl Core {
+    /// The last job that changes the pool as a whole when it runs: all but refreshes.
+    fn next_change(&self) -> Option<&Arc<Job>> {
+        let changes = |job: &&Arc<Job>| job.snapshot().operation != JobOperation::PoolRefresh;
+        self.queue.iter().rev().find(changes)
+    }
+
     /// The job that does what a new one would do.
     fn joinable(&self, work: Work) -> Option<Arc<Job>> {
         let last = match work {

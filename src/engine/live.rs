@@ -18,8 +18,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
+
+/// How long changes of the mount table are gathered.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Who follows a pool's storage; it ends when this is dropped.
 pub(super) enum Follower {
@@ -40,10 +44,12 @@ async fn follow_mounts(shared: Arc<Shared>) {
         let watch = MountWatch::new()?;
         loop {
             watch.changed().await?;
+            // One mount rarely comes alone.
+            tokio::time::sleep(GATHER).await;
             shared.mounts.send_modify(|changes| *changes += 1);
             for pool in shared.pools() {
                 if pool.look(|core| core.active.is_some()) {
-                    pool.send(&shared, Command::Check);
+                    pool.ask_check(&shared);
                 }
             }
         }
@@ -71,9 +77,9 @@ async fn follow_clock(shared: Arc<Shared>) {
 }
 
 /// Has a pool read as a whole, and waits for it.
-async fn reload(shared: &Shared, pool: &Pool) {
+pub(super) async fn reload(shared: &Shared, pool: &Pool) {
     let (reply, done) = oneshot::channel();
-    pool.send(shared, Command::Reload(Some(reply)));
+    pool.send(shared, Command::Reload(reply));
     // What went wrong is published with the pool.
     let _ = done.await;
 }
@@ -128,7 +134,7 @@ pub(super) fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
         loop {
             let mut look_out = LookOut::take_up(&shared, &pool).await;
             // When it is back, this follower is replaced.
-            pool.send(&shared, Command::Check);
+            pool.ask_check(&shared);
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
                 () = look_out.appearance() => pause = first,

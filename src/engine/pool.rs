@@ -77,6 +77,8 @@ pub(super) struct Core {
     pub(super) stopped_by_hand: bool,
     /// The autostart that tries again and again.
     pub(super) retry: Option<CancellationToken>,
+    /// Whether the actor is to see whether the storage is still there.
+    pub(super) check_queued: bool,
     /// Whether it is no more.
     pub(super) removed: bool,
 }
@@ -227,6 +229,13 @@ impl Pool {
     pub(super) fn send(&self, shared: &Shared, command: Command) {
         if let Err(refused) = self.commands.send(command) {
             refused.0.refuse(shared, self);
+        }
+    }
+
+    /// Has the actor see whether the storage is what was started; many askings are one.
+    pub(super) fn ask_check(&self, shared: &Shared) {
+        if self.change(|core| !std::mem::replace(&mut core.check_queued, true)) {
+            self.send(shared, Command::Check);
         }
     }
 

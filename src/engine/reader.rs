@@ -1,7 +1,7 @@
 //! Reads single volumes again after they changed behind our back; bursts merge.
 
 use super::JobOperation;
-use super::actor::Command;
+use super::live;
 use super::pool::{Phase, Pool, set_volume};
 use super::run::{Patience, Run};
 use super::shared::Shared;
@@ -80,7 +80,7 @@ async fn read(shared: &Arc<Shared>, pool: &Arc<Pool>, batch: Vec<VolumeName>) {
         .await;
     let Ok((readings, usage)) = readings else {
         // It stays unknown what they are: the whole is read, or found dead.
-        pool.send(shared, Command::Reload(None));
+        live::reload(shared, pool).await;
         return;
     };
     let doubtful = pool.update(shared, |core, next| {
@@ -112,6 +112,6 @@ async fn read(shared: &Arc<Shared>, pool: &Arc<Pool>, batch: Vec<VolumeName>) {
         doubtful
     });
     if doubtful {
-        pool.send(shared, Command::Check);
+        pool.ask_check(shared);
     }
 }

@@ -98,7 +98,10 @@ pub(super) fn undo(steps: &[Undo]) -> Result<()> {
 
 /// Which volumes are differences to which files, over all pools.
 #[derive(Default)]
-pub(super) struct Backings(Mutex<HashMap<Box<str>, BTreeSet<(Uuid, VolumeName)>>>);
+pub(super) struct Backings(Mutex<HashMap<Box<str>, Overlays>>);
+
+/// The volumes that are differences to one file.
+type Overlays = BTreeSet<(Uuid, VolumeName)>;
 
 impl Backings {
     /// Says that a volume changed.

@@ -24,7 +24,7 @@ pub struct PoolDraft {
     pub pool_type: Option<PoolType>,
     /// Name; that of the source where the type has one.
     pub name: Option<String>,
-    /// Identity; a new one when absent.
+    /// Identity; nil in the definition when absent, for the engine to decide.
     pub uuid: Option<Uuid>,
     /// Features.
     pub features: Features,
@@ -110,7 +110,7 @@ impl PoolDraft {
         Ok(PoolDef {
             pool_type,
             name,
-            uuid: self.uuid.unwrap_or_else(Uuid::new_v4),
+            uuid: self.uuid.unwrap_or_default(),
             features: self.features,
             source: self.source,
             target,

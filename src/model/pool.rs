@@ -10,7 +10,7 @@ pub struct PoolDef {
     pub pool_type: PoolType,
     /// Name, unique on the host.
     pub name: PoolName,
-    /// Identity, unique in the world.
+    /// Identity, unique in the world; nil in a definition that does not say one yet.
     pub uuid: Uuid,
     /// Features.
     pub features: Features,

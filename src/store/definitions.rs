@@ -59,8 +59,7 @@ impl Store {
                 let hint = "repair or remove it, then define the pool again";
                 Error::new(ErrorKind::Conflict, format!("{} {why}: {hint}", path.display()))
             };
-            let (there, _) =
-                parse(&path, &file).map_err(|e| conflict(format!("is damaged ({e})")))?;
+            let there = parse(&path, &file).map_err(|e| conflict(format!("is damaged ({e})")))?;
             if there.uuid != def.uuid {
                 return Err(conflict(format!("belongs to another pool ({})", there.uuid)));
             }
@@ -92,12 +91,10 @@ impl Store {
     }
 
     fn load(&self, path: &Path, file: &str) -> Result<PoolDef> {
-        let (def, text) = parse(path, file)?;
-        // Without a uuid of its own every reading gives another one, and nothing that is kept by
-        // uuid would be found again.
-        let generated =
-            !text.contains(&def.uuid.to_string()) && xml::parse_pool(&text)?.uuid != def.uuid;
-        if generated {
+        let mut def = parse(path, file)?;
+        // Without a uuid that stays, nothing that is kept by uuid would be found again.
+        if def.uuid.is_nil() {
+            def.uuid = Uuid::new_v4();
             let text = xml::write_pool(&def, Usage::default());
             atomic::write(&self.layout.pools, file, text.as_bytes())
                 .map_err(|error| error.context("has no uuid and cannot be given one"))?;
@@ -119,7 +116,7 @@ impl Store {
 }
 
 /// Reads the definition in `path`, whose name must be the pool's, and its text.
-fn parse(path: &Path, file: &str) -> Result<(PoolDef, String)> {
+fn parse(path: &Path, file: &str) -> Result<PoolDef> {
     let text = atomic::read(path, DOCUMENT_LIMIT)?;
     let def = xml::parse_pool(&text)?;
     if file.strip_suffix(SUFFIX) != Some(def.name.as_str()) {
@@ -128,7 +125,7 @@ fn parse(path: &Path, file: &str) -> Result<(PoolDef, String)> {
             format!("defines pool {}, whose file is {}{SUFFIX}", def.name, def.name),
         ));
     }
-    Ok((def, text))
+    Ok(def)
 }
 
 fn file_name(name: &PoolName) -> Result<String> {

@@ -25,7 +25,7 @@ use writer::Writer;
 /// Most sources of a `<sources>` document.
 const MAX_SOURCES: usize = 4096;
 
-/// Reads a pool document. A missing uuid is generated.
+/// Reads a pool document. A missing uuid is nil: whoever defines the pool decides.
 ///
 /// The `<poolstate>` around the pool in libvirt's run-time files is understood.
 pub fn parse_pool(text: &str) -> Result<PoolDef> {

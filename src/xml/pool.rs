@@ -132,7 +132,9 @@ pub(super) fn write(out: &mut Writer, pool: &PoolDef, usage: Usage) {
     }
     out.element("pool", &attributes, |out| {
         out.value("name", &[], &pool.name);
-        out.value("uuid", &[], &pool.uuid);
+        if !pool.uuid.is_nil() {
+            out.value("uuid", &[], &pool.uuid);
+        }
         out.bytes("capacity", usage.capacity);
         out.bytes("allocation", usage.allocation);
         out.bytes("available", usage.available);

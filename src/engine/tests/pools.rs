@@ -147,3 +147,16 @@ async fn a_stop_ends_a_start_under_way() {
     stop.wait().await.unwrap();
     assert_eq!(state(&pool), PoolState::Inactive);
 }
+
+#[tokio::test]
+async fn defining_an_active_pool_again_with_start_is_success_beside_a_refresh() {
+    let world = World::new();
+    let pool = world.started("images").await;
+    world.sim.hold("images", "refresh");
+    let refresh = pool.refresh(&ROOT).await.unwrap();
+    world.sim.called("images", "refresh", 2).await;
+    assert_eq!(kind(pool.start(None, &ROOT).await), Some(ErrorKind::Active));
+    world.sim.release("images", "refresh");
+    refresh.wait().await.unwrap();
+    world.started_or_not("images").await;
+}

@@ -121,6 +121,23 @@ async fn a_stop_by_hand_ends_the_tries_of_an_autostart() {
 }
 
 #[tokio::test]
+async fn a_definition_written_by_hand_without_uuid_gets_one_that_lasts() {
+    let mut world = World::new();
+    let text = "<pool type='dir'><name>hand</name><target><path>/srv/hand</path></target></pool>";
+    let file = world.root.path().join("etc/poold/pools/hand.xml");
+    std::fs::write(&file, text).unwrap();
+    world.engine.reload().await.unwrap();
+    let uuid = world.engine.find_pool("hand").unwrap().uuid();
+    world.restart();
+    assert_eq!(world.engine.find_pool("hand").unwrap().uuid(), uuid);
+    std::fs::write(&file, text).unwrap();
+    world.restart();
+    let given = world.engine.find_pool("hand").unwrap().uuid();
+    world.restart();
+    assert_eq!(world.engine.find_pool("hand").unwrap().uuid(), given);
+}
+
+#[tokio::test]
 async fn a_reload_takes_over_new_and_changed_definitions() {
     let world = World::new();
     let pool = world.defined("known").await;
