@@ -206,6 +206,43 @@ fn validate(corpus: &Path, schema: &str, documents: &[(String, String)]) {
     assert_eq!(valid, documents.len());
 }
 
+#[test]
+fn what_is_accepted_after_damage_is_still_a_document() {
+    let Some(corpus) = corpus() else { return };
+    if Command::new("xmllint").arg("--version").output().is_err() {
+        println!("RESULT corpus damage skip xmllint is missing (libxml2-utils, libxml2)");
+        return;
+    }
+    let damage =
+        ["<", ">", "/", "&", "\"", "'", " ", "=", ";", "--", "]]>", "<a/>", "&#65;", "</b>"];
+    let folder = corpus.join("pools/in");
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new("xmllint");
+    command.arg("--noout");
+    let (mut tried, mut accepted) = (0, 0);
+    for name in names(&folder) {
+        let text = read(&folder.join(format!("{name}.xml")));
+        for (start, piece) in damage.iter().enumerate() {
+            for at in (start..text.len()).step_by(damage.len() * 2 + 1) {
+                let damaged = format!("{}{piece}{}", &text[..at], &text[at..]);
+                tried += 1;
+                if xml::parse_pool(&damaged).is_ok() {
+                    accepted += 1;
+                    let path = directory.path().join(format!("{accepted}.xml"));
+                    std::fs::write(&path, damaged).unwrap();
+                    command.arg(path);
+                }
+            }
+        }
+    }
+    let output = command.output().unwrap();
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let verdict = if output.status.success() { "pass" } else { "fail" };
+    println!("RESULT corpus damage {verdict} {tried} documents damaged, {accepted} accepted");
+    assert!(accepted > 0);
+    assert!(output.status.success(), "accepted, although xmllint says:\n{messages}");
+}
+
 /// Pools with what libvirt's own documents leave out.
 const POOLS: &[(&str, &str)] = &[
     (

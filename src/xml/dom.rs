@@ -82,6 +82,9 @@ impl Builder<'_> {
                 }
                 Event::Empty(tag) => Some(self.node(&tag, reader.resolver(), root.is_some())?),
                 Event::End(_) => self.open.pop(),
+                Event::Text(text) if text.contains("]]>") => {
+                    return Err(self.invalid("\"]]>\" in text"));
+                }
                 Event::Text(text) => {
                     self.append(&text.xml10_content())?;
                     None
@@ -140,6 +143,9 @@ impl Builder<'_> {
         has_root: bool,
     ) -> Result<Node> {
         self.elements += 1;
+        if !is_name(tag.name().0) {
+            return Err(self.invalid(format!("{:?} is no name of an element", tag.name().0)));
+        }
         let (namespace, local) = resolver.resolve_element(tag.name());
         let name = local.as_ref().to_owned();
         if has_root {
@@ -175,6 +181,9 @@ impl Builder<'_> {
             };
             if index >= MAX_ATTRIBUTES {
                 return flaw(format!("more than {MAX_ATTRIBUTES} attributes"));
+            }
+            if !is_name(attribute.key.0) {
+                return flaw(format!("{:?} is no name of an attribute", attribute.key.0));
             }
             if attribute.value.contains('<') {
                 return flaw(format!("'<' in attribute {:?}", attribute.key.0));
@@ -228,5 +237,16 @@ impl Builder<'_> {
     fn invalid(&self, message: impl Into<String>) -> crate::model::Error {
         let path: String = self.open.iter().map(|node| format!("/{}", node.name)).collect();
         invalid(self.line, if path.is_empty() { "/" } else { &path }, message.into())
+    }
+}
+
+/// Whether this is a name, with or without prefix; quick-xml takes anything for one.
+fn is_name(name: &str) -> bool {
+    let starts = |c: char| c.is_ascii_alphabetic() || c == '_' || c > '\u{bf}';
+    let follows = |c: char| starts(c) || c.is_ascii_digit() || matches!(c, '-' | '.' | '\u{b7}');
+    let is_part = |part: &str| part.starts_with(starts) && part.chars().all(follows);
+    match name.split_once(':') {
+        Some((prefix, local)) => is_part(prefix) && is_part(local),
+        None => is_part(name),
     }
 }

@@ -15,7 +15,7 @@ step() {
     # Not as part of a list (`||`, `if`): that would take the effect from `set -e`.
     (
         set -eE
-        trap 'echo "failed: $BASH_COMMAND (line $LINENO of ${BASH_SOURCE##*/})" >&2' ERR
+        trap where ERR
         "$name"
     ) 3>"$work/note" >"$log" 2>&1 </dev/null
     status=$?
@@ -28,6 +28,17 @@ step() {
             echo "RESULT host $name fail $(grep '^failed: ' "$log" | head -n 1)"
             ;;
     esac
+}
+
+# Where in a step's own text something failed.
+where() {
+    local frame
+    for frame in "${!BASH_SOURCE[@]}"; do
+        [[ ${BASH_SOURCE[frame]} == */steps/* ]] || continue
+        local file=${BASH_SOURCE[frame]} line=${BASH_LINENO[frame - 1]}
+        echo "failed: ${file##*/}:$line: $(sed -n "${line}s/^ *//p" "$file")" >&2
+        return
+    done
 }
 
 selected() {

@@ -66,16 +66,19 @@ a_stop_ends_cleanly_and_keeps_the_socket() {
     m test -S /run/poold/bus
 }
 
+leave_soon() { configure 'idle-timeout = "20ms"' '[timeouts]' 'job-retention = "10ms"'; }
+
 # Calls come while the daemon is about to leave, again and again, from several clients; each must be
 # answered, by the old daemon or by a new one, and find what was there before.
 no_call_is_lost_in_a_hundred_idle_exits() {
-    configure 'idle-timeout = "20ms"' '[timeouts]' 'job-retention = "10ms"'
+    leave_soon
     call_over_idle_exits 100 busctl call --timeout=20 \
         org.poold1 /org/poold1 org.poold1.Manager LookupPool 'sa{sv}' by-hand 0
     pool_is by-hand active
 }
 
 no_connection_to_the_socket_is_lost_in_idle_exits() {
+    leave_soon
     call_over_idle_exits 50 poolctl --address unix:path=/run/poold/bus list --json
 }
 
@@ -118,6 +121,7 @@ SH
 # A client that stays on the bus and may come again keeps the daemon.
 a_caller_that_stays_keeps_the_daemon() {
     local pid
+    leave_soon
     m systemd-run --quiet --unit=watcher poolctl monitor
     wait_for 10 "it is on the bus" m sh -c 'busctl list --no-legend | grep -q poolctl'
     sleep 1
