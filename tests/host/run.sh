@@ -41,6 +41,7 @@ STEPS=(
     a_configuration_that_cannot_be_read_fails_once_and_says_where
     the_service_lives_in_the_mount_namespace_of_pid_1
     the_service_is_confined_as_its_unit_says
+    polkit_refuses_a_user_until_a_rule_grants
     a_reload_takes_a_definition_put_there_by_hand
     a_daemon_that_stands_still_is_killed_and_comes_back
     a_daemon_that_was_killed_comes_back_with_its_pools

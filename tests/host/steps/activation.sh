@@ -85,3 +85,18 @@ the_service_is_confined_as_its_unit_says() {
     # Without CAP_SYS_MODULE (16), CAP_SYS_BOOT (22) and CAP_SYS_TIME (25).
     is $((0x$(sed -n 's/^CapBnd:\s*//p' <<<"$status") & (1 << 16 | 1 << 22 | 1 << 25))) 0
 }
+
+# The policy and the example rule as they are installed, asked of the real polkit.
+polkit_refuses_a_user_until_a_rule_grants() {
+    local alice=(m runuser -u alice -- poolctl --no-ask)
+    not "${alice[@]}" create hers --target /srv/storage/hers
+    m sh -c 'groupadd storage; usermod -aG storage alice; mkdir -p /srv/storage
+        cp /usr/share/poold/examples/50-poold-example.rules /etc/polkit-1/rules.d/'
+    wait_for 10 "polkit has read the rule" "${alice[@]}" create hers --target /srv/storage/hers
+    "${alice[@]}" vol create hers/disk.qcow2 1G --format qcow2
+    not "${alice[@]}" create elsewhere --target /srv/elsewhere
+    not m test -e /srv/elsewhere
+    "${alice[@]}" stop hers
+    "${alice[@]}" undefine hers
+    m rm /etc/polkit-1/rules.d/50-poold-example.rules
+}
