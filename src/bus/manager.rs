@@ -6,7 +6,7 @@ use super::exposed::{Exposed, Property};
 use super::limits::blocking;
 use super::path::{NONE, ObjectRef, ROOT, volume_path};
 use super::router::Core;
-use super::{job, settings, table};
+use super::{creation, job, settings, table};
 use crate::auth::Action;
 use crate::engine::{DefineOptions, Engine, PoolTypeStatus};
 use crate::model::{Error, ErrorKind, PoolDef, Result, Source};
@@ -153,7 +153,7 @@ fn define_options(options: &Options) -> Result<DefineOptions> {
     Ok(DefineOptions {
         start: options.flag("start"),
         autostart: options.flag("autostart"),
-        build: settings::build_mode(options)?,
+        build: creation::build_mode(options)?,
         transient: options.flag("transient"),
     })
 }

@@ -5,6 +5,7 @@
 mod args;
 mod call;
 mod clients;
+mod creation;
 mod errors;
 mod exposed;
 mod introspect;

@@ -5,7 +5,7 @@ use super::exposed::{Exposed, Property};
 use super::path::{ObjectRef, volume_path};
 use super::router::Core;
 use super::volume::{self, VolumeView};
-use super::{job, settings, table};
+use super::{creation, job, table};
 use crate::auth::Action;
 use crate::backend::{BuildMode, StopOptions};
 use crate::engine::{CreateVolumeOptions, PoolHandle, PoolSnapshot};
@@ -111,7 +111,7 @@ fn about(call: &Call) -> About {
 }
 
 async fn start(call: Call) -> Result<Plan> {
-    let build = settings::build_mode(&call.options)?;
+    let build = creation::build_mode(&call.options)?;
     Ok(Plan::act(about(&call), async move {
         let job = call.target.start(build, &call.caller()).await?;
         job::reply(&call, &job).await
@@ -171,7 +171,7 @@ async fn set_autostart(call: Call) -> Result<Plan> {
 async fn create_volume(call: Call) -> Result<Plan> {
     let pool_type = call.target.snapshot().def.pool_type;
     let (name, capacity) = (call.args.text(0)?, call.args.number(1)?);
-    let def = settings::volume(pool_type, name, capacity, &call.options)?;
+    let def = creation::volume(pool_type, name, capacity, &call.options)?;
     create(call, def)
 }
 
@@ -184,8 +184,8 @@ async fn create_volume_xml(call: Call) -> Result<Plan> {
 }
 
 fn create(call: Call, def: VolumeDef) -> Result<Plan> {
-    let options = CreateVolumeOptions { preallocation: settings::preallocation(&call.options)? };
-    settings::refuse_encryption(&def, &call.options)?;
+    let options = CreateVolumeOptions { preallocation: creation::preallocation(&call.options)? };
+    creation::refuse_encryption(&def, &call.options)?;
     let about = About::volume(&call.target.snapshot().def, def.name.as_str(), None);
     let reads = def.backing.is_some();
     let plan = Plan::act(about, async move {

@@ -5,6 +5,7 @@ mod authority;
 mod calls;
 mod documents;
 mod jobs;
+mod many;
 mod signals;
 
 use super::clients::{Client, Link};
@@ -65,11 +66,20 @@ impl World {
 
     /// A peer of that uid.
     async fn peer(&self, uid: u32) -> Peer {
+        self.peer_with_room(uid, QUEUE).await
+    }
+
+    /// A peer that stops reading after a message.
+    async fn deaf_peer(&self) -> Peer {
+        self.peer_with_room(1000, NonZeroUsize::MIN).await
+    }
+
+    async fn peer_with_room(&self, uid: u32, room: NonZeroUsize) -> Peer {
         let (server, client) = UnixStream::pair().unwrap();
         let guid = Guid::generate();
         let attending = tokio::spawn(peers::attend(self.face.core.clone(), server, uid, guid));
         let builder = connection::Builder::unix_stream(client.into_std().unwrap());
-        let connection = builder.p2p().max_queued(QUEUE).build().await.unwrap();
+        let connection = builder.p2p().max_queued(room).build().await.unwrap();
         Peer { signals: MessageStream::from(&connection), connection, attending }
     }
 

@@ -38,19 +38,16 @@ async fn a_new_volume_is_announced_before_the_call_that_made_it_returns() {
 }
 
 #[tokio::test]
-async fn a_file_that_came_or_went_is_announced() {
+async fn a_dropped_file_is_announced_without_a_refresh() {
     let world = World::new();
     let mut root = world.peer(0).await;
     let pool = world.pool(&root, "images").await;
     root.listen().await;
-    let refresh = "org.poold1.Pool.Refresh";
     std::fs::write(world.target("images").join("dropped"), "data").unwrap();
-    root.call(&pool, refresh, &Options::new()).await.unwrap();
     let added = root.signal(&volumes_of(&pool), "InterfacesAdded").await;
     let (path, _): (zbus::OwnedObjectPath, Interfaces) = added.body().deserialize().unwrap();
     assert!(path.as_str().ends_with("/dropped"));
     std::fs::remove_file(world.target("images").join("dropped")).unwrap();
-    root.call(&pool, refresh, &Options::new()).await.unwrap();
     let removed = root.signal(&volumes_of(&pool), "InterfacesRemoved").await;
     let (gone, interfaces): (zbus::OwnedObjectPath, Vec<String>) =
         removed.body().deserialize().unwrap();
@@ -128,4 +125,20 @@ async fn a_burst_is_announced_only_to_who_has_listed_the_volumes() {
         }
     }
     assert_eq!(added, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_read_is_disconnected_and_holds_up_nobody() {
+    let world = World::new();
+    let root = world.peer(0).await;
+    let pool = world.pool(&root, "images").await;
+    let deaf = world.deaf_peer().await;
+    let list = "org.freedesktop.DBus.ObjectManager.GetManagedObjects";
+    deaf.call(&volumes_of(&pool), list, &()).await.unwrap();
+    for number in 0..6000 {
+        std::fs::write(world.target("images").join(format!("disk{number}")), "x").unwrap();
+    }
+    root.call(&pool, "org.poold1.Pool.Refresh", &Options::new()).await.unwrap();
+    deaf.attending.await.unwrap().unwrap();
+    assert_eq!(root.property::<String>(&pool, "org.poold1.Pool", "State").await, "active");
 }

@@ -1,0 +1,114 @@
+//! Options of methods that make something, as the engine has them: what CreateVolume takes without
+//! XML, and how storage is built.
+
+use super::args::Options;
+use super::settings::{invalid, permissions};
+use crate::backend::{BuildMode, Preallocation};
+use crate::model::{
+    BackingStore, Error, ErrorKind, Permissions, PoolType, Result, VolumeDef, VolumeFeatures,
+    VolumeFormat, VolumeKind, VolumeName,
+};
+
+/// The option `build`.
+pub(super) fn build_mode(options: &Options) -> Result<Option<BuildMode>> {
+    match options.text("build") {
+        None | Some("no") => Ok(None),
+        Some("yes") => Ok(Some(BuildMode::KeepData)),
+        Some("overwrite") => Ok(Some(BuildMode::Overwrite)),
+        Some(word) => Err(invalid(format!(
+            "option \"build\" is \"no\", \"yes\" or \"overwrite\", not {word:?}"
+        ))),
+    }
+}
+
+/// The option `preallocation`.
+pub(super) fn preallocation(options: &Options) -> Result<Preallocation> {
+    match options.text("preallocation") {
+        None | Some("none") => Ok(Preallocation::None),
+        Some("metadata") => Ok(Preallocation::Metadata),
+        Some("falloc") => Ok(Preallocation::Falloc),
+        Some("full") => Ok(Preallocation::Full),
+        Some(word) => Err(invalid(format!(
+            "option \"preallocation\" is \"none\", \"metadata\", \"falloc\" or \"full\", not {word:?}"
+        ))),
+    }
+}
+
+/// The volume that CreateVolume's options describe.
+pub(super) fn volume(
+    pool_type: PoolType,
+    name: &str,
+    capacity: u64,
+    options: &Options,
+) -> Result<VolumeDef> {
+    let format = |key: &str| match options.text(key) {
+        None => Ok(None),
+        Some(word) => VolumeFormat::from_name(word)
+            .map(Some)
+            .ok_or_else(|| invalid(format!("option {key:?}: there is no format {word:?}"))),
+    };
+    let backing_format = format("backing-format")?;
+    let backing = options.text("backing-path").map(|path| BackingStore {
+        path: path.to_owned(),
+        format: backing_format,
+        permissions: None,
+    });
+    if backing.is_none() && backing_format.is_some() {
+        return Err(invalid("option \"backing-format\" needs \"backing-path\"".into()));
+    }
+    let permissions = permissions(options);
+    let features = VolumeFeatures {
+        lazy_refcounts: options.flag("lazy-refcounts"),
+        extended_l2: options.flag("extended-l2"),
+        data_file: false,
+    };
+    let format = format("format")?;
+    Ok(VolumeDef {
+        name: VolumeName::new(name)?,
+        key: None,
+        kind: match format {
+            Some(VolumeFormat::Dir) => VolumeKind::Dir,
+            _ => pool_type.info().volume_kind,
+        },
+        capacity: (capacity > 0 || backing.is_none()).then_some(capacity),
+        allocation: options.number("allocation"),
+        physical: None,
+        extents: Vec::new(),
+        path: None,
+        format,
+        permissions: (permissions != Permissions::default()).then_some(permissions),
+        timestamps: None,
+        compat: options.text("compat").map(str::to_owned),
+        nocow: options.flag("nocow"),
+        cluster_size: options.number("cluster-size"),
+        features: (features != VolumeFeatures::default()).then_some(features),
+        encryption: None,
+        backing,
+    })
+}
+
+/// Refuses encryption, which this version does not do.
+pub(super) fn refuse_encryption(def: &VolumeDef, options: &Options) -> Result<()> {
+    if def.encryption.is_none() && !options.applies("encryption") && !options.applies("secret") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotSupported,
+        format!(
+            "volume {} cannot be encrypted: this version of poold has no way to do it",
+            def.name
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capacity_of_zero_is_that_of_the_backing_store_if_there_is_one() {
+        let plain = volume(PoolType::Dir, "a", 0, &Options::default()).unwrap();
+        assert_eq!((plain.capacity, plain.backing), (Some(0), None));
+        assert!(volume(PoolType::Dir, "../a", 1, &Options::default()).is_err());
+    }
+}
