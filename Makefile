@@ -14,7 +14,7 @@ help: ## this list
 run: ## installs what is missing, builds, shows the main job on a private bus; KEEP=1 keeps the bus up
 	@scripts/setup.sh run
 	$(CARGO) build $(CARGOFLAGS) --bins
-	@KEEP=$(KEEP) scripts/as-root.sh scripts/private-bus.sh -- scripts/demo.sh
+	@exec env KEEP=$(KEEP) scripts/as-root.sh scripts/private-bus.sh -- scripts/demo.sh
 
 .PHONY: test test-unit test-bus test-host
 test: test-unit test-bus test-host ## the unit, bus and host tiers

@@ -2,22 +2,22 @@
 # demo.sh: poold's main job, step by step, as a person would do it. Runs on the bus that private-bus.sh made (make run).
 #
 # Every step is a command as typed, and its output; a step that goes otherwise than it should ends the demonstration
-# with its status. KEEP=1 then keeps the bus up until Enter or Ctrl-C.
+# with its status. KEEP=1 then keeps the bus up.
 set -euo pipefail
 
-address=$DBUS_SYSTEM_BUS_ADDRESS
 programs=$(dirname "$(dirname "$(readlink -f "$0")")")/target/debug
 # The bus's directory is private-bus.sh's to remove, with all that is made here.
 work=$POOLD_BUS_DIR/demo
 images=$work/images
-mkdir "$work"
+mkdir "$work" "$work/bin"
 cd "$work"
+# Where everybody can reach it, as a program that is installed; the project may be in somebody's home.
+cp "$programs/poolctl" "$work/bin/"
+export PATH=$work/bin:$PATH
 
 bold='' plain=''
 if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 
-poolctl() { "$programs/poolctl" --address "$address" "$@"; }
-busctl() { command busctl --address="$address" "$@"; }
 as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
 
 say() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
@@ -67,12 +67,12 @@ try busctl call org.poold1 "$pool" org.poold1.Pool CreateVolume 'sta{sv}' from-b
 try busctl get-property org.poold1 "$pool" org.poold1.Pool VolumeCount Available State
 
 say "A file that somebody drops into the directory is a volume at once: no refresh"
-"$programs/poolctl" --address "$address" monitor >monitor.log 2>&1 &
+poolctl monitor >monitor.log 2>&1 &
 monitor=$!
 # It listens once it prints anything at all, such as the job of a refresh.
 for _ in $(seq 100); do
     [ ! -s monitor.log ] || break
-    poolctl refresh images
+    poolctl refresh images >/dev/null
     sleep 0.05
 done
 try cp images.xml "$images/foreign.img"
@@ -92,8 +92,8 @@ refuse poolctl vol delete images/root.qcow2
 try poolctl vol delete images/foreign.img
 
 say "Somebody else: reading is free, the rest is polkit's to allow"
-try as_nobody "$programs/poolctl" --address "$address" list
-refuse as_nobody "$programs/poolctl" --address "$address" stop images
+try as_nobody poolctl list
+refuse as_nobody poolctl stop images
 refuse as_nobody busctl call org.poold1 "$pool" org.poold1.Pool CreateVolume 'sta{sv}' mine.raw 1048576 0
 
 say "kill -9, and the next call starts poold again: nothing that it had acknowledged is lost"
@@ -101,8 +101,8 @@ pid=$(busctl call org.freedesktop.DBus / org.freedesktop.DBus GetConnectionUnixP
 before=$(poolctl --json vol list images)
 try kill -9 "$pid"
 while [ "$(busctl call org.freedesktop.DBus / org.freedesktop.DBus NameHasOwner s org.poold1)" = "b true" ]; do sleep 0.02; done
-try poolctl list
 try poolctl vol list images
+try poolctl list
 if [ "$(poolctl --json vol list images)" != "$before" ]; then
     echo "demo: the volumes are not what they were" >&2
     exit 1
@@ -113,16 +113,17 @@ if [ "${KEEP-}" ]; then
 
 ${bold}The bus stays up.${plain} In another shell, as root:
 
-    export DBUS_SYSTEM_BUS_ADDRESS=$address
-    $programs/poolctl list
-    $programs/poolctl monitor
-    busctl --address=\$DBUS_SYSTEM_BUS_ADDRESS tree org.poold1
-    busctl --address=\$DBUS_SYSTEM_BUS_ADDRESS introspect org.poold1 $pool
+    export DBUS_SYSTEM_BUS_ADDRESS=$DBUS_SYSTEM_BUS_ADDRESS PATH=$work/bin:\$PATH
+    poolctl list
+    poolctl monitor
+    busctl tree org.poold1
+    busctl introspect org.poold1 $pool
 
 Pools may be made below $work; definitions are in $POOLD_ROOT/etc/poold.
-Enter or Ctrl-C ends it and removes everything.
+Enter (or Ctrl-C, or SIGTERM) ends it and removes everything.
 END
-    read -r _ || true
+    # Without a terminal there is nobody to press Enter.
+    if [ -t 0 ]; then read -r _ || true; else sleep infinity; fi
 fi
 
 say "Taking it down"

@@ -145,7 +145,9 @@ until [ -s "$dir/address" ]; do
 done
 
 if [ $# -gt 0 ]; then
-    "$@" && status=0 || status=$?
+    # In the background, as a signal is heard only between commands; it ends the command, too.
+    "$@" <&0 &
+    wait $! && status=0 || status=$?
     exit "$status"
 fi
 printf '%s\n' "DBUS_SYSTEM_BUS_ADDRESS=$DBUS_SYSTEM_BUS_ADDRESS" "POOLD_BUS_DIR=$dir" "POOLD_ROOT=$root" "POOLD_BUS_PID=$$" READY

@@ -18,12 +18,11 @@ pub enum Mood {
     Silent,
 }
 
-/// A question: action, message as shown, details.
+/// A question: action, and message as shown.
 #[derive(Debug, Clone)]
 pub struct Question {
     pub action: String,
     pub message: String,
-    pub details: HashMap<String, String>,
 }
 
 /// The agent of one process's questions, on a connection of root's.
@@ -111,8 +110,8 @@ type Identity = (String, HashMap<String, zbus::OwnedVariant>);
 type Begin = (String, String, String, HashMap<String, String>, String, Vec<Identity>);
 
 async fn begin(connection: Connection, call: Message, mood: Mood, asked: Asked) -> Result<()> {
-    let (action, message, _, details, cookie, identities) = call.body().deserialize::<Begin>()?;
-    asked.lock().unwrap().questions.push(Question { action, message, details });
+    let (action, message, _, _, cookie, identities) = call.body().deserialize::<Begin>()?;
+    asked.lock().unwrap().questions.push(Question { action, message });
     match mood {
         Mood::Silent => return Ok(()),
         Mood::Cancel => {
