@@ -68,6 +68,13 @@ impl Backend for Dir {
                         pool.name
                     ),
                 ),
+                Some(libc::EACCES) => Error::new(
+                    ErrorKind::Inaccessible,
+                    format!(
+                        "pool {}: {path} may not be opened, or a symbolic link on the way is not root's; name the directory itself",
+                        pool.name
+                    ),
+                ),
                 _ => Error::io(format_args!("pool {}: cannot open {path}", pool.name), &error),
             })?;
         check_opened(&directory)?;

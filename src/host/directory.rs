@@ -4,6 +4,7 @@
 //! is kept would make an unmount fail.
 
 use super::FileStat;
+use super::way::{Trust, distrusted, walk};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -49,10 +50,19 @@ fn hidden_name() -> String {
 }
 
 impl Directory {
-    /// Opens the directory at an absolute path, symbolic links on the way followed.
+    /// Opens the directory at an absolute path. Symbolic links on the way are followed when they are
+    /// root's: somebody who owns a directory above must not be able to send a pool elsewhere.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        let stat = FileStat::of(&fd)?;
+        let opened = Self { fd, stat };
+        if opened.canonical_path()? == path {
+            return Ok(opened);
+        }
+        // There was a link on the way, or another spelling.
+        let end = walk(path, Trust::Links)?.ok_or_else(distrusted)?;
+        let fd = rustix::fs::openat(&end, c".", flags, Mode::empty())?;
         let stat = FileStat::of(&fd)?;
         Ok(Self { fd, stat })
     }

@@ -13,6 +13,7 @@ mod own_process;
 mod packages;
 mod process;
 mod tool;
+mod way;
 
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary, TemporaryDirectory};
 pub use files::FileStat;
@@ -21,3 +22,4 @@ pub use limits::{CancelToken, Limits};
 pub use mounts::{Mount, MountTable, MountWatch};
 pub use own_process::{exit_now, take_passed_descriptors};
 pub use tool::{Command, Host, Output, SystemHost};
+pub use way::{Trust, is_roots, walk};
