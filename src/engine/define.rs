@@ -88,13 +88,14 @@ pub(super) async fn define(shared: &Arc<Shared>, definition: Definition) -> Resu
     let (shared, defined) = (Arc::clone(shared), Arc::clone(&pool));
     let settled = tokio::spawn(async move {
         let result = answer.await.unwrap_or_else(|_| Err(defined.no_more()));
-        let mut registry = shared.registry_mut();
-        match &result {
-            Ok(()) => drop(registry.hidden.remove(&defined.uuid)),
-            Err(_) if new => registry.remove(defined.uuid),
-            Err(_) => {}
+        if result.is_ok() {
+            shared.registry_mut().hidden.remove(&defined.uuid);
+        } else if new {
+            let (reply, gone) = oneshot::channel();
+            defined.send(&shared, Command::Forget(reply));
+            // Its actor has ended already when it does not answer.
+            let _ = gone.await;
         }
-        drop(registry);
         drop(claim);
         shared.changes.pool(defined.uuid);
         result
@@ -132,7 +133,8 @@ impl Actor {
                 )),
             };
         }
-        if !stored && !(snapshot.persistent && equal) {
+        let kept = stored || (snapshot.persistent && equal);
+        if !kept {
             let def = Arc::clone(&def);
             self.shared.store(move |store| store.save_pool(&def)).await?;
         }

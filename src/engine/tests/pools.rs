@@ -160,3 +160,16 @@ async fn defining_an_active_pool_again_with_start_is_success_beside_a_refresh() 
     refresh.wait().await.unwrap();
     world.started_or_not("images").await;
 }
+
+#[tokio::test]
+async fn a_definition_that_cannot_be_kept_leaves_nothing() {
+    let world = World::new();
+    let file = world.root.path().join("etc/poold/pools/images.xml");
+    std::fs::write(&file, "damaged").unwrap();
+    let options = DefineOptions::default();
+    let refused = world.engine.define_pool(pool_def("images"), options, &ROOT).await;
+    assert_eq!(kind(refused), Some(ErrorKind::Conflict));
+    assert!(world.engine.pools().is_empty());
+    std::fs::remove_file(&file).unwrap();
+    world.started("images").await;
+}
