@@ -142,7 +142,7 @@ impl Actor {
         let half = by.saturating_duration_since(Instant::now()) / 2;
         let free = version.wait_for(|_| self.pool.look(|core| core.leases.is_empty()));
         if tokio::time::timeout(half, free).await.is_err() {
-            tracing::warn!(POOLD_POOL = %self.pool.uuid, "stopping although jobs do not end");
+            tracing::warn!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "stopping although jobs do not end");
         }
     }
 

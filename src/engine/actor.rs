@@ -243,7 +243,7 @@ impl Actor {
         });
         for late in late {
             if let Err(error) = self.undo_late(late).await {
-                tracing::error!(POOLD_POOL = %self.pool.uuid, "{}: {error}", self.pool.describe());
+                tracing::error!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "{}: {error}", self.pool.describe());
             }
         }
         if self.pool.look(|core| core.active.is_some()) {
@@ -292,7 +292,7 @@ impl Actor {
     pub(super) async fn vanish(&mut self) {
         let uuid = self.pool.uuid;
         if let Err(error) = self.shared.store(move |store| store.remove_run_state(uuid)).await {
-            tracing::warn!(POOLD_POOL = %uuid, "{error}");
+            tracing::warn!(POOLD_POOL_UUID = %uuid, "{error}");
         }
         self.shared.registry_mut().remove(uuid);
         self.pool.update(&self.shared, |core, next| {

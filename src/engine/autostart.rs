@@ -115,7 +115,7 @@ fn due(pause: Duration) -> u64 {
 }
 
 fn publish_wait(shared: &Shared, pool: &Pool, error: &Error, next_try: u64) {
-    tracing::warn!(POOLD_POOL = %pool.uuid, "autostart of {}: {error}", pool.describe());
+    tracing::warn!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "autostart of {}: {error}", pool.describe());
     pool.update(shared, |_, next| {
         next.waiting_for = super::live::awaited(&next.def);
         next.next_try = next_try;

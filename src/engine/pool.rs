@@ -10,7 +10,7 @@ use super::merge::{Change, Volumes};
 use super::shared::Shared;
 use super::{PoolSnapshot, PoolState};
 use crate::backend::ActivePool;
-use crate::model::{Error, ErrorKind, PoolDef, Result, Usage, Uuid, Volume, VolumeName};
+use crate::model::{Error, ErrorKind, PoolDef, PoolName, Result, Usage, Uuid, Volume, VolumeName};
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -137,9 +137,14 @@ impl Pool {
         Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> PoolName {
+        self.snapshot().def.name.clone()
+    }
+
     /// "pool x", for messages.
     pub(super) fn describe(&self) -> String {
-        format!("pool {}", self.snapshot().def.name)
+        format!("pool {}", self.name())
     }
 
     /// Looks at what only the engine knows.

@@ -104,7 +104,7 @@ async fn read(shared: &Arc<Shared>, pool: &Arc<Pool>, batch: Vec<VolumeName>) {
                     }
                     Err(error) => {
                         doubtful |= error.kind() == ErrorKind::Inaccessible;
-                        tracing::debug!(POOLD_POOL = %pool.uuid, "volume {name}: {error}");
+                        tracing::debug!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "volume {name}: {error}");
                     }
                 }
             }

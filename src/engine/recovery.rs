@@ -164,7 +164,7 @@ impl Actor {
         let patience = Patience::Within(shared.options.refresh_timeout);
         let sweep = self.run(None, patience, "the clean-up");
         if let Err(error) = sweep.run(move |ctx| backend.sweep(&active, ctx)).await {
-            tracing::warn!(POOLD_POOL = %self.pool.uuid, "cannot clean up: {error}");
+            tracing::warn!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "cannot clean up: {error}");
         }
         let loaded = self.read(None).await;
         drop(permit);

@@ -101,12 +101,12 @@ impl Run<'_> {
             core.dead = true;
             next.last_error = Some(error.clone());
         });
-        tracing::warn!(POOLD_POOL = %pool.uuid, "{error}");
+        tracing::warn!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "{error}");
         let (shared, pool, what) = (Arc::clone(shared), Arc::clone(pool), self.what);
         tokio::spawn(async move {
             let returned = result.await.unwrap_or_else(|_| Err(lost()));
             drop((place, permit));
-            tracing::info!(POOLD_POOL = %pool.uuid, "{what} of {} returned", pool.describe());
+            tracing::info!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "{what} of {} returned", pool.describe());
             let idle = pool.update(&shared, |core, _| {
                 core.stuck -= 1;
                 core.late.extend(returned.ok().map(late));
@@ -230,7 +230,7 @@ fn probe(shared: &Arc<Shared>, pool: &Arc<Pool>) {
             Run { shared: &shared, pool: &pool, job: None, patience: within, what: "a probe" };
         let backend: Arc<dyn Backend> = backend;
         if let Err(error) = run.run(move |ctx| backend.usage(&active, ctx)).await {
-            tracing::debug!(POOLD_POOL = %pool.uuid, "a job makes no progress: {error}");
+            tracing::debug!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "a job makes no progress: {error}");
         }
     });
 }
