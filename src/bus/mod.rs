@@ -82,7 +82,12 @@ impl Face {
         let changes = engine.changes();
         let (signals, barriers) = Signals::new();
         let core = Arc::new(Core::new(engine, options, signals));
-        tokio::spawn(Announcer::new(&core, changes, barriers).run());
+        let announcing = tokio::spawn(Announcer::new(&core, changes, barriers).run());
+        tokio::spawn(async {
+            if announcing.await.is_err() {
+                tracing::error!("a defect ended the signals; restart poold to have them again");
+            }
+        });
         Ok(Self {
             core,
             bus: Arc::default(),

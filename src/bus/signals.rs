@@ -165,20 +165,20 @@ impl Announcer {
                     None => std::future::pending().await,
                 }
             };
-            let (mut barrier, mut changes) = (None, ChangeSet::default());
+            let (mut barrier, mut changes, mut stepping) = (None, ChangeSet::default(), false);
             tokio::select! {
                 biased;
                 asked = self.barriers.recv() => match asked {
                     Some(asked) => barrier = Some(asked),
                     None => return,
                 },
-                () = std::future::ready(()), if !self.backlog.is_empty() => {}
+                () = std::future::ready(()), if !self.backlog.is_empty() => stepping = true,
                 found = self.changes.next() => changes = found,
                 () = timer => {}
             }
             let Some(core) = self.core.upgrade() else { return };
             let out = Out { bus: core.signals.bus(), clients: &core.clients };
-            if barrier.is_some() {
+            if barrier.is_some() || stepping {
                 changes = self.changes.take();
             }
             self.take(&core, &out, changes).await;
