@@ -20,8 +20,9 @@ run: ## installs what is missing, builds, shows the main job on a private bus; K
 test: test-unit test-bus test-host ## the unit, bus and host tiers
 
 test-unit: ## beside the code: no bus, no root
-	@scripts/setup.sh build
+	@scripts/setup.sh unit
 	$(CARGO) test $(CARGOFLAGS) --lib --bins --test cli
+	$(CARGO) test $(CARGOFLAGS) --test corpus -- --nocapture
 
 test-bus: ## the built poold on a private bus with the real polkitd
 	@scripts/setup.sh bus

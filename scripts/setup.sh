@@ -1,23 +1,23 @@
 #!/bin/bash
-# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run bus host lint bench.
+# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run unit bus host lint bench.
 #
 # Asks nothing and changes nothing when all is there. On a distribution without apt-get it says what to install.
 set -euo pipefail
 
 # tiers | a program or file that shows it is there | Debian package
 needs='
-build,run,bus,host,lint,bench | cc                               | gcc
-build,run,bus,host,lint,bench | /usr/include/stdio.h             | libc6-dev
-run,bus,bench                 | dbus-daemon                      | dbus-daemon
-run,bus,bench                 | busctl                           | systemd
-run,bus,bench                 | /usr/lib/polkit-1/polkitd        | polkitd
-run,bus,bench                 | qemu-img                         | qemu-utils
-run,bus,bench                 | setpriv                          | util-linux
-bus                           | systemd-socket-activate          | systemd
-bus                           | bindfs                           | bindfs
-bus,lint                      | xmllint                          | libxml2-utils
-host                          | mmdebstrap                       | mmdebstrap
-lint                          | shellcheck                       | shellcheck
+build,run,unit,bus,host,lint,bench | cc                        | gcc
+build,run,unit,bus,host,lint,bench | /usr/include/stdio.h      | libc6-dev
+run,bus,bench                      | dbus-daemon               | dbus-daemon
+run,bus,bench                      | busctl                    | systemd
+run,bus,bench                      | /usr/lib/polkit-1/polkitd | polkitd
+run,unit,bus,bench                 | qemu-img                  | qemu-utils
+run,bus,bench                      | setpriv                   | util-linux
+bus                                | systemd-socket-activate   | systemd
+bus                                | bindfs                    | bindfs
+unit,bus,lint                      | xmllint                   | libxml2-utils
+host                               | mmdebstrap                | mmdebstrap
+lint                               | shellcheck                | shellcheck
 '
 
 usage() {
@@ -36,7 +36,7 @@ present() {
 packages=()
 for tier in "$@"; do
     case $tier in
-    build | run | bus | host | lint | bench) ;;
+    build | run | unit | bus | host | lint | bench) ;;
     *) usage ;;
     esac
     while IFS='|' read -r tiers thing package; do

@@ -105,7 +105,7 @@ mod tests {
         std::fs::create_dir(base.join("there")).unwrap();
         symlink("there", base.join("link")).unwrap();
         let end = walk(&base.join("link"), Trust::Links).unwrap().unwrap();
-        let there = FileStat::of(&open_handle(CWD, &base.join("there")).unwrap()).unwrap();
+        let there = FileStat::of(open_handle(CWD, &base.join("there")).unwrap()).unwrap();
         assert_eq!(FileStat::of(&end).unwrap().inode, there.inode);
         if rustix::process::geteuid().is_root() {
             lchown(base.join("link"), Some(65534), Some(65534)).unwrap();

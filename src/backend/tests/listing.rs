@@ -140,7 +140,7 @@ fn what_cannot_be_opened_is_skipped() {
         use std::os::unix::fs::PermissionsExt;
         for name in ["block", "char"] {
             std::fs::write(pool.file(name), "").unwrap();
-            let closed = std::fs::Permissions::from_mode(0);
+            let closed = std::fs::Permissions::from_mode(0o0);
             std::fs::set_permissions(pool.file(name), closed).unwrap();
         }
     }
