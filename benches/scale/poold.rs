@@ -136,8 +136,11 @@ impl PrivateBus {
             .stdout(Stdio::piped())
             .spawn()?;
         let lines = BufReader::new(script.stdout.take().context("no output")?).lines();
-        let address = lines
-            .map_while(Result::ok)
+        // All of it: a script that cannot write ends.
+        let said: Vec<String> =
+            lines.map_while(Result::ok).take_while(|line| line != "READY").collect();
+        let address = said
+            .iter()
             .find_map(|line| line.strip_prefix("DBUS_SYSTEM_BUS_ADDRESS=").map(str::to_owned))
             .context("scripts/private-bus.sh gave no address")?;
         Ok(Self { script, address })
