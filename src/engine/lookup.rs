@@ -42,10 +42,7 @@ impl Engine {
             .collect();
         for pool in &homes {
             let loaded = pool.loaded().await;
-            if let Some(name) = Path::new(wanted).file_name().and_then(|name| name.to_str())
-                && let Some(volume) = pool.snapshot().volumes.get(name)
-                && volume.path.as_ref() == wanted
-            {
+            if let Some(volume) = pool.snapshot().volume_at(wanted) {
                 return Ok((pool.clone(), volume.name.clone()));
             }
             loaded?;

@@ -6,7 +6,6 @@ use crate::backend::{Journal, KnownVolumes, Records, Undo};
 use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::store::Store;
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Declarations, kept by the store.
@@ -96,9 +95,40 @@ pub(super) fn undo(steps: &[Undo]) -> Result<()> {
     steps.iter().rev().map(|step| step.apply()).fold(Ok(()), Result::and)
 }
 
-/// Which volumes are differences to which files, over all pools.
+/// Which volumes are differences to which files, over all pools: those that are known, and those
+/// that are being created.
 #[derive(Default)]
-pub(super) struct Backings(Mutex<HashMap<Box<str>, Overlays>>);
+pub(super) struct Backings {
+    known: Mutex<HashMap<Box<str>, Overlays>>,
+    promised: Mutex<Vec<(Box<str>, Uuid, VolumeName)>>,
+}
+
+/// A volume that is being created as a difference to a file; forgotten when it is dropped, which
+/// is after the volume became known or failed.
+pub(super) struct Promise {
+    shared: Arc<Shared>,
+    pool: Uuid,
+    name: VolumeName,
+}
+
+impl Promise {
+    /// Says that `name` will be a difference to the file at `path`. From here on that is in use.
+    pub(super) fn new(shared: &Arc<Shared>, pool: Uuid, name: &VolumeName, path: &str) -> Self {
+        shared.backings.promised().push((path.into(), pool, name.clone()));
+        Self { shared: Arc::clone(shared), pool, name: name.clone() }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let mut promised = self.shared.backings.promised();
+        let ours =
+            promised.iter().position(|(_, pool, name)| (pool, name) == (&self.pool, &self.name));
+        if let Some(ours) = ours {
+            promised.swap_remove(ours);
+        }
+    }
+}
 
 /// The volumes that are differences to one file.
 type Overlays = BTreeSet<(Uuid, VolumeName)>;
@@ -117,7 +147,7 @@ impl Backings {
         if before == after {
             return;
         }
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = before
             && let Some(overlays) = table.get_mut(path)
         {
@@ -132,8 +162,16 @@ impl Backings {
     }
 
     fn overlay_of(&self, path: &str) -> Option<(Uuid, VolumeName)> {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(path).and_then(BTreeSet::first).cloned()
+        let promised = self.promised().iter().find(|(base, ..)| base.as_ref() == path).cloned();
+        if let Some((_, pool, name)) = promised {
+            return Some((pool, name));
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(path).and_then(BTreeSet::first).cloned()
+    }
+
+    fn promised(&self) -> MutexGuard<'_, Vec<(Box<str>, Uuid, VolumeName)>> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,10 +186,6 @@ impl KnownVolumes for AllVolumes {
     }
 
     fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
-        let name = Path::new(path).file_name()?.to_str()?;
-        self.0.snapshots().iter().find_map(|pool| {
-            let volume = pool.volumes.get(name)?;
-            (volume.path.as_ref() == path).then(|| Arc::clone(volume))
-        })
+        self.0.snapshots().iter().find_map(|pool| pool.volume_at(path).cloned())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::{Error, PoolDef, Usage, Volume, VolumeName};
 use imbl::OrdMap;
+use std::path::Path;
 use std::sync::Arc;
 
 /// State of a pool.
@@ -61,4 +62,12 @@ pub struct PoolSnapshot {
     pub waiting_for: String,
     /// When it is tried again, µs since the epoch; 0 for not at all.
     pub next_try: u64,
+}
+
+impl PoolSnapshot {
+    /// The volume whose path is this, for pools whose volumes are entries of a directory.
+    pub fn volume_at(&self, path: &str) -> Option<&Arc<Volume>> {
+        let name = Path::new(path).file_name()?.to_str()?;
+        self.volumes.get(name).filter(|volume| volume.path.as_ref() == path)
+    }
 }

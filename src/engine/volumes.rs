@@ -3,6 +3,7 @@
 use super::handle::PoolHandle;
 use super::jobs::Job;
 use super::pool::Late;
+use super::records::Promise;
 use super::run::{Patience, Run};
 use super::{Caller, CreateVolumeOptions, JobHandle, JobOperation, PoolSnapshot, PoolState};
 use super::{ResultValue, actor::Results};
@@ -20,6 +21,8 @@ struct Leased<T> {
     active: Arc<ActivePool>,
     epoch: u64,
     admitted: T,
+    /// What it makes the backing file of its volume.
+    base: Option<Promise>,
 }
 
 impl PoolHandle {
@@ -39,7 +42,15 @@ impl PoolHandle {
                 Err(Error::new(ErrorKind::Exists, message))
             }
         };
-        let leased = self.lease(JobOperation::VolumeCreate, &name, caller, admit).await?;
+        let base = def.backing.as_ref().map(|base| base.path.as_str());
+        // First the promise, then the look at who works on the base; whoever deletes it takes its
+        // lease first and then looks for promises. One of the two sees the other.
+        let promise = base.map(|base| Promise::new(&self.shared, self.pool.uuid, &name, base));
+        if let Some(base) = base {
+            self.unworked(base)?;
+        }
+        let mut leased = self.lease(JobOperation::VolumeCreate, &name, caller, admit).await?;
+        leased.base = promise;
         let (backend, active) = (Arc::clone(&leased.backend), Arc::clone(&leased.active));
         let again = Arc::clone(&active);
         Ok(self.spawn(
@@ -137,8 +148,20 @@ impl PoolHandle {
             core.leases.insert(name.clone(), Arc::clone(&job));
             core.touch(name);
             next.volume_jobs.insert(name.clone(), id);
-            Ok(Leased { job, backend, active, epoch: core.epoch, admitted })
+            Ok(Leased { job, backend, active, epoch: core.epoch, admitted, base: None })
         })
+    }
+
+    /// Refuses a backing file that a job changes.
+    fn unworked(&self, path: &str) -> Result<()> {
+        for pool in self.shared.pools() {
+            let now = pool.snapshot();
+            let Some(name) = now.volume_at(path).map(|volume| &volume.name) else { continue };
+            if let Some(holder) = pool.look(|core| core.leases.get(name).cloned()) {
+                return Err(busy(&now, name, &holder));
+            }
+        }
+        Ok(())
     }
 
     fn free(&self, name: &VolumeName) -> Result<()> {
@@ -157,7 +180,7 @@ impl PoolHandle {
         work: impl FnOnce(&OpContext) -> Result<Outcome> + Send + 'static,
         late: impl FnOnce(Outcome) -> Late + Send + 'static,
     ) -> JobHandle {
-        let Leased { job, epoch, .. } = leased;
+        let Leased { job, epoch, base, .. } = leased;
         let handle = JobHandle(Arc::clone(&job));
         let (shared, pool) = (Arc::clone(&self.shared), Arc::clone(&self.pool));
         tokio::spawn(async move {
@@ -176,6 +199,7 @@ impl PoolHandle {
                 }
             };
             pool.release(&shared, &name, epoch, found, usage);
+            drop(base);
             shared.jobs.end(&job, result);
         });
         handle

@@ -240,10 +240,14 @@ impl Backend for Sim {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        _force: bool,
+        force: bool,
         ctx: &OpContext,
     ) -> Result<()> {
         self.enter(&pool.def, "delete_volume", ctx)?;
+        if let Some(overlay) = ctx.known.overlay_of(&volume.path).filter(|_| !force) {
+            let message = format!("{} is the base of {overlay}", volume.name);
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
         let mut world = self.world();
         world.volumes.get_mut(pool.def.name.as_str()).unwrap().remove(&volume.name);
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::{ResizeOptions, StopOptions};
+use crate::model::BackingStore;
 
 #[tokio::test]
 async fn volumes_are_created_resized_and_deleted() {
@@ -139,4 +140,34 @@ async fn a_shut_down_cancels_jobs_and_refuses_new_ones() {
     world.engine.shut_down(Duration::from_secs(60)).await;
     assert_eq!(job.snapshot().state, JobState::Cancelled);
     assert_eq!(kind(pool.refresh(&ROOT).await), Some(ErrorKind::Cancelled));
+}
+
+#[tokio::test]
+async fn a_base_is_in_use_from_the_moment_an_overlay_on_it_is_asked_for() {
+    let world = World::new();
+    let pool = world.started("images").await;
+    create(&pool, "base").await.wait().await.unwrap();
+    let base = VolumeName::new("base").unwrap();
+    let overlay = |name| {
+        let path = "/srv/images/base".to_owned();
+        let backing = Some(BackingStore { path, format: None, permissions: None });
+        let def = VolumeDef { backing, ..volume_def(name, 10) };
+        pool.create_volume(def, CreateVolumeOptions::default(), &ROOT)
+    };
+
+    world.sim.hold("images", "create");
+    let creation = overlay("overlay").await.unwrap();
+    world.sim.called("images", "create", 2).await;
+    let deletion = pool.delete_volume(&base, false, &ROOT).await.unwrap().wait().await.unwrap_err();
+    assert_eq!(deletion.kind(), ErrorKind::Busy);
+    assert!(deletion.message().contains("volume overlay"), "{deletion}");
+    world.sim.release("images", "create");
+    creation.wait().await.unwrap();
+
+    world.sim.hold("images", "delete_volume");
+    let deletion = pool.delete_volume(&base, true, &ROOT).await.unwrap();
+    let refused = overlay("late").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Busy, "its base is being deleted");
+    world.sim.release("images", "delete_volume");
+    deletion.wait().await.unwrap();
 }
