@@ -4,13 +4,13 @@
 //! outlives it, however it ends.
 
 use anyhow::{Result, anyhow};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What a case returns while it runs.
@@ -38,9 +38,12 @@ macro_rules! cases {
 /// Longest that a case may take; a daemon that hangs must not hang the run.
 const LONGEST: Duration = Duration::from_secs(300);
 
-static PASSED: AtomicUsize = AtomicUsize::new(0);
-static FAILED: AtomicUsize = AtomicUsize::new(0);
-static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+/// Passed, failed and skipped, by area.
+static COUNTS: Mutex<BTreeMap<String, [usize; 3]>> = Mutex::new(BTreeMap::new());
+
+fn count(area: &str, outcome: usize) {
+    COUNTS.lock().unwrap().entry(area.to_owned()).or_default()[outcome] += 1;
+}
 
 /// Logs of the case that runs.
 static LOG: Mutex<String> = Mutex::new(String::new());
@@ -58,19 +61,19 @@ fn show_log() {
 
 /// Prints and counts a step that passed.
 pub fn pass(area: &str, step: impl Display) {
-    PASSED.fetch_add(1, Ordering::Relaxed);
+    count(area, 0);
     println!("RESULT {area} {step} pass");
 }
 
 /// Prints and counts a step that failed.
 pub fn fail(area: &str, step: impl Display, why: impl Display) {
-    FAILED.fetch_add(1, Ordering::Relaxed);
+    count(area, 1);
     println!("RESULT {area} {step} fail {}", why.to_string().replace('\n', " | "));
 }
 
 /// Prints and counts a step that could not be tried.
 pub fn skip(area: &str, step: impl Display, why: impl Display) {
-    SKIPPED.fetch_add(1, Ordering::Relaxed);
+    count(area, 2);
     println!("RESULT {area} {step} skip {why}");
 }
 
@@ -103,10 +106,17 @@ pub fn main(tier: &str, cases: &[Case]) -> ExitCode {
             run(case);
         }
     }
-    let [passed, failed, skipped] =
-        [&PASSED, &FAILED, &SKIPPED].map(|count| count.load(Ordering::Relaxed));
-    println!("{tier} tier: {passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let (mut all, counts) = ([0; 3], COUNTS.lock().unwrap());
+    for (area, counts) in counts.iter() {
+        println!("{area}: {}", in_words(*counts));
+        (0..3).for_each(|outcome| all[outcome] += counts[outcome]);
+    }
+    println!("{tier} tier: {}", in_words(all));
+    if all[1] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn in_words([passed, failed, skipped]: [usize; 3]) -> String {
+    format!("{passed} passed, {failed} failed, {skipped} skipped")
 }
 
 fn run(case: &Case) {
@@ -150,7 +160,7 @@ fn in_namespaces(tier: &str) -> ExitCode {
     let possible = Command::new("unshare").args(unshare).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
         skip(tier, "all", "no namespaces here: needs root");
-        println!("{tier} tier: 0 passed, 0 failed, 1 skipped");
+        println!("{tier} tier: {}", in_words([0, 0, 1]));
         return ExitCode::SUCCESS;
     }
     let mut inside = Command::new("unshare");
