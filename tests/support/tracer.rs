@@ -144,12 +144,11 @@ fn follow(pid: Pid, directory: &Path, fatal: Option<usize>) -> Result<Vec<String
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
             Ok(WaitStatus::PtraceSyscall(thread)) => {
-                if fatal.is_none_or(|fatal| steps.len() < fatal) {
-                    if let Some(step) = step(pid, thread, directory) {
-                        steps.push(step);
-                        if fatal == Some(steps.len()) {
-                            kill(pid, Signal::SIGKILL)?;
-                        }
+                let alive = fatal.is_none_or(|fatal| steps.len() < fatal);
+                if alive && let Some(step) = step(pid, thread, directory) {
+                    steps.push(step);
+                    if fatal == Some(steps.len()) {
+                        kill(pid, Signal::SIGKILL)?;
                     }
                 }
                 (thread, None)
