@@ -27,7 +27,7 @@ pub enum Event {
 }
 
 /// Events from now on. A peer, and a pool with very many changes at once, tells only those who have
-/// asked for its objects ([`objects`](super::objects)) before.
+/// asked for its objects ([`objects()`](super::objects())) before.
 pub async fn events(connection: &Connection) -> Result<impl Stream<Item = Event> + Unpin + use<>> {
     let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace("/org/poold1");
     let rule = if connection.is_bus() { rule.sender(NAME) } else { rule };

@@ -3,7 +3,7 @@
 //! [`connect`] finds the service; a proxy is made with its `new` ([`PoolProxy::new`] and so on) and
 //! answers with [`model::Result`](crate::model::Result), so that a caller matches on kinds of errors.
 //! Properties are read from the service each time, never from a cache that may lag behind a reply; ask
-//! with [`properties`] or [`objects`] for all at once.
+//! with [`properties`] or [`objects()`] for all at once.
 //!
 //! ```no_run
 //! use poold::client::{ManagerProxy, Options, PoolProxy, connect};
