@@ -8,8 +8,8 @@ cargo clippy --quiet --locked --all-targets -- -D warnings
 RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps --document-private-items
 
 # By their first line, so that no script escapes by its name.
-mapfile -t scripts < <(git ls-files -co --exclude-standard | while read -r file; do
-    if [ -f "$file" ] && head -c 32 "$file" | grep -qaE '^#! ?/bin/(ba)?sh|^#!/usr/bin/env (ba)?sh'; then echo "$file"; fi
+mapfile -t scripts < <(find . -name target -prune -o -name .git -prune -o -type f -print | while read -r file; do
+    if head -c 32 "$file" | grep -qaE '^#! ?/bin/(ba)?sh|^#!/usr/bin/env (ba)?sh'; then echo "$file"; fi
 done)
 shellcheck "${scripts[@]}"
 
