@@ -263,7 +263,8 @@ pub trait Backend: Send + Sync {
         Err(unsupported(self.info(), Operation::ResizeVolume))
     }
 
-    /// Removes what a daemon that died left half-made in an active pool.
+    /// Removes what a daemon that died left half-made in an active pool. Called before its first
+    /// reading.
     fn sweep(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
     }

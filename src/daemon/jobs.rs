@@ -16,18 +16,27 @@ const SHORT: Duration = Duration::from_millis(500);
 pub(super) async fn follow(engine: Engine, face: Face) {
     let mut changes = engine.changes();
     let mut logged = BTreeSet::new();
+    // Kept from change to change: thousands of ended jobs may still be readable.
+    let mut writing = BTreeSet::new();
     let mut shutdown = Shutdown::Free;
     loop {
         tokio::select! {
             set = changes.next() => {
                 for id in set.jobs {
-                    match engine.job(id).map(|job| job.snapshot()) {
+                    let job = engine.job(id).map(|job| job.snapshot());
+                    match &job {
+                        Some(job) if !job.state.ended() && !reads(job.operation) => {
+                            writing.insert(id);
+                        }
+                        _ => { writing.remove(&id); }
+                    }
+                    match job {
                         Some(job) if job.state.ended() && logged.insert(id) => log(&engine, &job),
                         Some(_) => {}
                         None => { logged.remove(&id); }
                     }
                 }
-                shutdown = shutdown.after(writing(&engine));
+                shutdown = shutdown.after(!writing.is_empty());
             }
             () = shutdown.due() => {
                 shutdown = Shutdown::Held { _inhibitor: inhibit(&face).await };
@@ -36,14 +45,7 @@ pub(super) async fn follow(engine: Engine, face: Face) {
     }
 }
 
-/// Whether a job under way changes storage.
-fn writing(engine: &Engine) -> bool {
-    engine.jobs().iter().any(|job| {
-        let job = job.snapshot();
-        !job.state.ended() && !reads(job.operation)
-    })
-}
-
+/// Whether a job changes no storage.
 fn reads(operation: JobOperation) -> bool {
     matches!(operation, JobOperation::PoolRefresh | JobOperation::VolumeRefresh)
 }

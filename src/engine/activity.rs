@@ -210,16 +210,21 @@ impl Actor {
         let (active, epoch) = self.started()?;
         let backend = self.shared.backend(&active.def, JobOperation::PoolRefresh)?;
         let by_inotify = backend.info().watch == Watch::Directory;
-        let (base, attach) = self.pool.update(&self.shared, |core, next| {
+        let (base, attach, first) = self.pool.update(&self.shared, |core, next| {
             core.touched = Some(core.leases.keys().cloned().collect());
             let followed = matches!(core.follower, Some(Follower::Changes(_)));
-            (next.volumes.clone(), by_inotify && !followed)
+            (next.volumes.clone(), by_inotify && !followed, !next.loaded)
         });
         let shared = Arc::clone(&self.shared);
+        let pool = Arc::clone(&self.pool);
         let patience = Patience::Within(self.shared.options.refresh_timeout);
         let read = self
             .run(job, patience, "the refresh")
             .run(move |ctx| {
+                // Before anything of ours is in the making.
+                if first && let Err(error) = backend.sweep(&active, ctx) {
+                    tracing::warn!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "cannot clean up: {error}");
+                }
                 // Watched from before it is read, so that nothing is missed in between.
                 let watcher = shared.watcher.as_ref().filter(|_| attach);
                 let watch = watcher.and_then(|watcher| live::attach(watcher, &active));

@@ -238,6 +238,8 @@ impl Actor {
                 core.dead = false;
                 // Not shown as active before it has been read.
                 core.gone = core.active.is_some();
+                // What changes while it is read must not be lost: it is followed anew.
+                core.follower = None;
             }
             std::mem::take(&mut core.late)
         });

@@ -22,6 +22,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+/// How often what leads to a target is looked for while it appears.
+const LOOKS: usize = 100;
 /// How long changes of the mount table are gathered.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -195,19 +197,28 @@ async fn target_appears(target: Option<&(DirectoryWatch, Option<OsString>)>) {
 fn nearest(shared: &Shared, def: &PoolDef) -> Option<(DirectoryWatch, Option<OsString>)> {
     let watcher = shared.watcher.as_ref()?;
     let target = Path::new(def.target_path()?);
-    let mut next: Option<&OsStr> = None;
+    let mut found = None;
+    for _ in 0..LOOKS {
+        let (directory, next) = nearest_directory(target)?;
+        found = Some((watcher.watch(directory.as_fd()).ok()?, next.map(|next| next.file_name())));
+        // What came before it was watched is looked for from below once more. What is there but may
+        // not be opened, as somebody's symbolic link, has not come.
+        if next.is_none_or(|next| Directory::open(next).is_err()) {
+            break;
+        }
+    }
+    found.map(|(watch, next)| (watch, next.flatten().map(OsStr::to_owned)))
+}
+
+/// The nearest directory to `target` that can be opened, itself or one above it, and the path that
+/// cannot be opened below it.
+fn nearest_directory(target: &Path) -> Option<(Directory, Option<&Path>)> {
+    let mut next = None;
     for path in target.ancestors() {
         if let Ok(directory) = Directory::open(path) {
-            let watch = watcher.watch(directory.as_fd()).ok()?;
-            let appeared = next.is_some_and(|next| path.join(next).is_dir());
-            // It came while we looked: once more, from below.
-            return if appeared {
-                nearest(shared, def)
-            } else {
-                Some((watch, next.map(OsStr::to_owned)))
-            };
+            return Some((directory, next));
         }
-        next = path.file_name();
+        next = Some(path);
     }
     None
 }

@@ -159,12 +159,8 @@ impl Actor {
                 Err(error) => tracing::error!(POOLD_JOB = job, "cannot undo a job: {error}"),
             }
         }
-        let Ok((active, _)) = self.started() else { return Ok(()) };
-        let backend = shared.backend_of(active.def.pool_type)?;
-        let patience = Patience::Within(shared.options.refresh_timeout);
-        let sweep = self.run(None, patience, "the clean-up");
-        if let Err(error) = sweep.run(move |ctx| backend.sweep(&active, ctx)).await {
-            tracing::warn!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "cannot clean up: {error}");
+        if self.started().is_err() {
+            return Ok(());
         }
         let loaded = self.read(None).await;
         drop(permit);

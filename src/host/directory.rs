@@ -49,6 +49,12 @@ fn hidden_name() -> String {
     format!("{HIDDEN_PREFIX}{}", uuid::Uuid::new_v4().simple())
 }
 
+/// Whether a name is one that [`hidden_name`] makes, not merely somebody's that begins alike.
+fn is_hidden_name(name: &CStr) -> bool {
+    let rest = name.to_bytes().strip_prefix(HIDDEN_PREFIX.as_bytes());
+    rest.is_some_and(|rest| rest.len() == 32 && rest.iter().all(u8::is_ascii_hexdigit))
+}
+
 impl Directory {
     /// Opens the directory at an absolute path. Symbolic links on the way are followed when they are
     /// root's: somebody who owns a directory above must not be able to send a pool elsewhere.
@@ -207,7 +213,7 @@ impl Directory {
     pub fn sweep(&self) -> io::Result<()> {
         let mut left_over = Vec::new();
         self.for_each_entry(|name, _| {
-            if name.to_bytes().starts_with(HIDDEN_PREFIX.as_bytes()) {
+            if is_hidden_name(name) {
                 left_over.push(name.to_owned());
             }
             Ok::<(), io::Error>(())
@@ -262,7 +268,10 @@ impl Temporary<'_> {
                 rustix::fs::linkat(CWD, own, at, &name, AtFlags::SYMLINK_FOLLOW)?;
             }
         }
-        self.directory.sync()
+        self.directory.sync().inspect_err(|_| {
+            // What failed is not there; the first error is what matters.
+            let _ = rustix::fs::unlinkat(at, &name, AtFlags::empty());
+        })
     }
 }
 
@@ -320,7 +329,9 @@ impl TemporaryDirectory<'_> {
             }
         }
         self.hidden = None;
-        self.directory.sync()
+        self.directory.sync().inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(at, &name, AtFlags::REMOVEDIR);
+        })
     }
 }
 
@@ -378,6 +389,19 @@ mod tests {
             assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1);
             directory.unlink("file").unwrap();
         }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_synced_is_taken_back() {
+        let (base, directory) = place();
+        // A handle (O_PATH): it makes and names files but cannot sync.
+        let fd = rustix::fs::openat(&directory, c".", OFlags::PATH, Mode::empty()).unwrap();
+        let handle = Directory { fd, stat: directory.stat };
+        for create in [Directory::create_temporary, Directory::create_hidden] {
+            create(&handle).unwrap().publish("file").unwrap_err();
+        }
+        handle.create_temporary_directory().unwrap().publish("sub").unwrap_err();
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
     }
 
     #[test]

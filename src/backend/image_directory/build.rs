@@ -169,7 +169,8 @@ fn delete_volumes(place: &ImageDirectory<'_>) -> Result<()> {
         volumes.iter().partition(|volume| volume.kind == VolumeKind::Dir);
     for volume in files.into_iter().chain(directories) {
         place.ctx.limits.check()?;
-        place.delete_volume(volume, true)?;
+        // Asked again, now that its lock is held until it is gone.
+        place.delete_volume(volume, false)?;
     }
     Ok(())
 }

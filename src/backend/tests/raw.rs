@@ -163,13 +163,14 @@ fn a_volume_in_use_is_deleted_and_shrunk_only_by_force() {
 #[test]
 fn files_of_a_dead_daemon_are_swept_and_those_of_a_living_one_kept() {
     let pool = started();
-    let hidden = |n| format!("{}{n}", crate::host::HIDDEN_PREFIX);
+    let hidden = |n| format!("{}{n:032x}", crate::host::HIDDEN_PREFIX);
     std::fs::write(pool.file(&hidden(1)), "").unwrap();
     std::fs::create_dir(pool.file(&hidden(3))).unwrap();
     std::fs::write(pool.file(&hidden(2)), "").unwrap();
+    std::fs::write(pool.file(".poold-notes"), "somebody's own").unwrap();
     let living = std::fs::File::open(pool.file(&hidden(2))).unwrap();
     rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
     pool.backend.sweep(&pool.active, &pool.ctx).unwrap();
-    assert_eq!(pool.entries(), [hidden(2)]);
+    assert_eq!(pool.entries(), [hidden(2), ".poold-notes".to_owned()]);
     assert!(pool.names().is_empty());
 }

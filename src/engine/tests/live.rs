@@ -102,6 +102,33 @@ async fn a_directory_that_goes_is_inaccessible_until_the_same_one_returns() {
 }
 
 #[tokio::test]
+async fn a_pool_returns_from_under_a_link_that_is_not_followed() {
+    if !rustix::process::geteuid().is_root() {
+        println!("RESULT unit foreign-link-over-pool skip needs root");
+        return;
+    }
+    let host = Host::new();
+    let pool = host.started().await;
+    let (aside, link) = (host.root.path().join("srv/aside"), host.root.path().join("srv/link"));
+    std::os::unix::fs::symlink("/usr", &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(65534), Some(65534)).unwrap();
+    std::fs::rename(host.target(), &aside).unwrap();
+    std::fs::rename(&link, host.target()).unwrap();
+    until(&host.engine, &pool, |now| now.state == PoolState::Inaccessible).await;
+    std::fs::remove_file(host.target()).unwrap();
+    std::fs::rename(&aside, host.target()).unwrap();
+    until(&host.engine, &pool, |now| now.state == PoolState::Active).await;
+}
+
+#[tokio::test]
+async fn a_start_removes_what_a_crash_left_half_made() {
+    let host = Host::new();
+    std::fs::create_dir_all(host.target().join(format!(".poold-{:032x}", 1))).unwrap();
+    host.started().await;
+    assert_eq!(std::fs::read_dir(host.target()).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn an_autostart_is_woken_by_the_directory_that_it_waits_for() {
     let host = Host::new();
     let options = DefineOptions { autostart: true, ..DefineOptions::default() };
