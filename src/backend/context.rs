@@ -48,6 +48,9 @@ impl Progress {
 pub trait Records: Send + Sync {
     /// What was declared of this volume, if anything was.
     fn declared(&self, pool: Uuid, name: &VolumeName) -> Option<Declaration>;
+    /// Whether what was declared of this volume, if anything was, cannot be read. What its content
+    /// says of itself must then not be believed.
+    fn in_doubt(&self, pool: Uuid, name: &VolumeName) -> bool;
     /// Declares; durable when it returns.
     fn declare(&self, pool: Uuid, name: &VolumeName, declaration: &Declaration) -> Result<()>;
     /// Forgets what was declared, if anything was.

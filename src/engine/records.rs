@@ -16,6 +16,10 @@ impl Records for StoreRecords {
         self.0.declared(pool, name)
     }
 
+    fn in_doubt(&self, pool: Uuid, name: &VolumeName) -> bool {
+        self.0.declaration_in_doubt(pool, name)
+    }
+
     fn declare(&self, pool: Uuid, name: &VolumeName, declaration: &Declaration) -> Result<()> {
         self.0.declare(pool, name, declaration)
     }

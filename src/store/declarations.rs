@@ -15,11 +15,14 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// How a log's file ends.
 const SUFFIX: &str = ".jsonl";
 /// A log with less than this many bytes out of date is not worth rewriting.
 const WORTH_REWRITING: u64 = 64 << 10;
+/// How long a log that could not be read is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The declarations of all pools.
 #[derive(Debug)]
@@ -44,8 +47,8 @@ struct Log {
 enum State {
     /// Not read yet, or something failed that makes it worth reading again.
     Unread,
-    /// Cannot be read; not tried again until somebody writes.
-    Unreadable,
+    /// Cannot be read; tried again after a pause, or when somebody writes.
+    Unreadable(Instant),
     /// There is no file.
     Absent,
     /// Read.
@@ -92,9 +95,23 @@ impl Store {
         match open.get(volume) {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!("{}: volume {volume}: {error}", log.path.display());
+                log.note(Some(format!(
+                    "what it declares of volume {volume} cannot be read: {error}"
+                )));
                 None
             }
+        }
+    }
+
+    /// Whether what was declared of a volume, if anything was, is in what cannot be read.
+    pub fn declaration_in_doubt(&self, pool: Uuid, volume: &VolumeName) -> bool {
+        let log = self.declarations.log(pool);
+        let mut log = lock(&log);
+        log.read_if_needed();
+        match &log.state {
+            State::Open(open) => open.damaged > 0 || open.get(volume).is_err(),
+            State::Absent => false,
+            State::Unread | State::Unreadable(_) => true,
         }
     }
 
@@ -112,7 +129,7 @@ impl Store {
             match &log.state {
                 State::Open(open) => open.index.contains_key(volume),
                 State::Absent => false,
-                State::Unread | State::Unreadable => true,
+                State::Unread | State::Unreadable(_) => true,
             }
         };
         if !known {
@@ -131,8 +148,7 @@ impl Store {
         Ok(())
     }
 
-    /// Logs read so far that cannot be read in full: volumes may be taken for undeclared. Alone
-    /// of all calls this one does not block.
+    /// Logs read so far that cannot be read in full: some volumes are in doubt. Alone of all calls this one does not block.
     pub fn declaration_problems(&self) -> Vec<Problem> {
         let problems = lock(&self.declarations.problems);
         problems.iter().map(|(path, message)| Problem::new(path.clone(), message)).collect()
@@ -179,22 +195,26 @@ fn file_name(pool: Uuid) -> String {
 
 impl Log {
     fn read_if_needed(&mut self) {
-        if !matches!(self.state, State::Unread) {
-            return;
+        match self.state {
+            State::Unread => {}
+            State::Unreadable(since) if since.elapsed() >= PAUSE => {}
+            _ => return,
         }
         let (state, problem) = match OpenLog::read(&self.path) {
             Ok(open) => {
                 let problem = (open.damaged > 0).then(|| {
                     format!(
-                        "{} lines are damaged: volumes they declared are probed instead; \
-                         declare them again and remove the lines",
+                        "{} lines are damaged: volumes they declared cannot be used; remove the \
+                         lines, start poold again, and see whether it finds the right formats",
                         open.damaged
                     )
                 });
                 (State::Open(open), problem)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => (State::Absent, None),
-            Err(error) => (State::Unreadable, Some(format!("cannot be read: {error}"))),
+            Err(error) => {
+                (State::Unreadable(Instant::now()), Some(format!("cannot be read: {error}")))
+            }
         };
         self.state = state;
         self.note(problem);
@@ -215,7 +235,7 @@ impl Log {
 
     /// Appends a line, not yet synced, and gives the file to sync.
     fn append(&mut self, line: &Line<&Declaration>, bytes: &[u8]) -> io::Result<Arc<File>> {
-        if matches!(self.state, State::Unreadable) {
+        if matches!(self.state, State::Unreadable(_)) {
             self.state = State::Unread;
         }
         self.read_if_needed();

@@ -313,6 +313,32 @@ fn a_damaged_declaration_is_reported_and_hides_no_other() {
     let problems = store.declaration_problems();
     assert_eq!(problems[0].path, path);
     assert!(problems[0].message.starts_with("2 lines are damaged"), "{}", problems[0].message);
+    // Of the others nobody can tell whether the damaged lines declared them.
+    assert!(store.declaration_in_doubt(POOL, &volume("d")));
+    assert!(!store.declaration_in_doubt(Uuid::nil(), &volume("d")));
+}
+
+#[test]
+fn a_declaration_of_another_kind_leaves_only_its_own_volume_in_doubt() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join(format!("var/lib/poold/volumes/{POOL}.jsonl"));
+    open(&root).declare(POOL, &volume("a"), &declaration(1)).unwrap();
+    append(&path, b"{\"name\":\"b\",\"declaration\":{\"format\":\"of tomorrow\"}}\n");
+    let store = open(&root);
+    assert_eq!(store.declared(POOL, &volume("b")), None);
+    assert!(store.declaration_in_doubt(POOL, &volume("b")));
+    assert!(!store.declaration_in_doubt(POOL, &volume("c")));
+    assert!(store.declaration_problems()[0].message.contains("volume b"));
+}
+
+#[test]
+fn declarations_that_cannot_be_read_leave_all_volumes_in_doubt() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join(format!("var/lib/poold/volumes/{POOL}.jsonl"))).unwrap();
+    let store = open(&root);
+    assert_eq!(store.declared(POOL, &volume("a")), None);
+    assert!(store.declaration_in_doubt(POOL, &volume("a")));
+    assert_eq!(store.declaration_problems().len(), 1);
 }
 
 #[test]

@@ -12,6 +12,9 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 
+/// Why a volume whose declaration may be lost is not to be used.
+const IN_DOUBT: &str = "what its creator declared cannot be read; see the manager's problems";
+
 /// What an entry is to a listing.
 pub(super) enum Found {
     /// A volume.
@@ -107,6 +110,7 @@ impl<'a> Reader<'a> {
             _ => return Ok(None),
         };
         let declared = self.declared(&name, stat, file);
+        let doubt = declared.is_none() && self.in_doubt(&name);
         let mut volume = self.bare(name, kind, stat);
         volume.physical = size;
         volume.capacity = size;
@@ -129,6 +133,8 @@ impl<'a> Reader<'a> {
                     image.backing = declaration.backing;
                 }
             }
+            // A guest may have written a header into what was declared raw.
+            None if doubt => volume.incomplete = Some(IN_DOUBT.into()),
             None => {
                 let verdict = probe_file(file, size, &mut self.header)?;
                 describe(&mut volume, verdict, self.place.path);
@@ -146,6 +152,10 @@ impl<'a> Reader<'a> {
             let identity = declaration.identity.as_ref();
             identity.is_none_or(|identity| stat.is(identity, || files::kernel_handle(file)))
         })
+    }
+
+    fn in_doubt(&self, name: &VolumeName) -> bool {
+        self.place.ctx.records.in_doubt(self.place.pool.def.uuid, name)
     }
 
     fn directory_volume(&self, name: VolumeName, stat: &FileStat) -> Volume {

@@ -259,6 +259,9 @@ impl ImageDirectory<'_> {
         let Some(volume) = self.ctx.known.by_path(&backing.path) else {
             return refuse("is no volume of an active pool, and is not opened");
         };
+        if volume.incomplete.is_some() {
+            return refuse("is not whole");
+        }
         let format = match volume.format_source {
             FormatSource::Declared => volume.format,
             FormatSource::Probed => match backing.format {

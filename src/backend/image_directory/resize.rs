@@ -46,6 +46,13 @@ impl ImageDirectory<'_> {
                 "its file was replaced; refresh the pool and look at it again",
             ));
         }
+        if let Some(why) = &current.incomplete {
+            return Err(self.volume_error(
+                ErrorKind::Conflict,
+                name,
+                format!("it is not whole ({why})"),
+            ));
+        }
         if capacity < current.capacity && !options.shrink {
             return Err(self.shrinks(name));
         }

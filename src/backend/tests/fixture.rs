@@ -8,6 +8,7 @@ use crate::host::{Limits, SystemHost};
 use crate::model::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What was declared, recorded and known.
@@ -16,11 +17,16 @@ pub struct World {
     pub declared: Mutex<BTreeMap<(Uuid, VolumeName), Declaration>>,
     pub journal: Mutex<Vec<Undo>>,
     pub known: Mutex<Vec<Arc<Volume>>>,
+    /// Whether declarations cannot be read.
+    pub in_doubt: AtomicBool,
 }
 
 impl Records for World {
     fn declared(&self, pool: Uuid, name: &VolumeName) -> Option<Declaration> {
         self.declared.lock().unwrap().get(&(pool, name.clone())).cloned()
+    }
+    fn in_doubt(&self, _pool: Uuid, _name: &VolumeName) -> bool {
+        self.in_doubt.load(Ordering::Relaxed)
     }
     fn declare(&self, pool: Uuid, name: &VolumeName, declaration: &Declaration) -> Result<()> {
         self.declared.lock().unwrap().insert((pool, name.clone()), declaration.clone());

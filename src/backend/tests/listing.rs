@@ -189,6 +189,27 @@ fn what_a_guest_writes_changes_no_declared_format() {
 }
 
 #[test]
+fn what_was_declared_and_cannot_be_read_is_not_probed() {
+    let pool = started();
+    let image = pool.file("disk");
+    let options = ["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow"];
+    run("qemu-img", &[&options[..], &[image.to_str().unwrap(), "8G"]].concat());
+    assert_eq!(pool.volume("disk").unwrap().format, VolumeFormat::Qcow2);
+    pool.world.in_doubt.store(true, std::sync::atomic::Ordering::Relaxed);
+    let disk = pool.volume("disk").unwrap();
+    assert_eq!((disk.format, disk.backing()), (VolumeFormat::Raw, None));
+    assert!(disk.incomplete.is_some());
+    let resized = pool.backend.resize_volume(
+        &pool.active,
+        &disk,
+        1 << 40,
+        crate::backend::ResizeOptions::default(),
+        &pool.ctx,
+    );
+    assert_eq!(resized.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
 fn a_refresh_ends_when_it_is_cancelled() {
     let pool = started();
     for n in 0..200 {
