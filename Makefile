@@ -32,7 +32,9 @@ test-bus: ## the built poold on a private bus with the real polkitd
 test-host: ## what `make install` installs, in a Debian with real systemd
 	@scripts/setup.sh host
 	$(CARGO) build $(CARGOFLAGS) --bins
-	@scripts/as-root.sh tests/host/run.sh
+	$(CARGO) test $(CARGOFLAGS) --no-run --lib
+	@scripts/as-root.sh env POOLD_UNIT_TESTS="$$($(CARGO) test $(CARGOFLAGS) --no-run --lib 2>&1 | \
+		sed -n 's/^ *Executable .*(\(.*\))$$/\1/p')" tests/host/run.sh
 
 .PHONY: build
 build: ## release programs, for install

@@ -1,7 +1,7 @@
 //! One running program: its pipes, its end, and the end of all that it started.
 
-use super::Limits;
 use super::tool::DIRECTORIES;
+use super::{Lifetime, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -31,6 +31,7 @@ static ABANDONED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 /// A program that runs.
 pub(super) struct Running {
     child: Child,
+    lifetime: Lifetime,
     group: Pid,
     /// Readable when the program has ended.
     ended: OwnedFd,
@@ -45,7 +46,12 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts a program as the leader of a group of its own.
-    pub(super) fn spawn(path: &Path, args: &[OsString], input: &[u8]) -> Result<Self> {
+    pub(super) fn spawn(
+        path: &Path,
+        args: &[OsString],
+        input: &[u8],
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         reap_abandoned();
         let failed = |error: io::Error| Error::io("cannot be run", &error);
         let mut command = Command::new(path);
@@ -61,7 +67,7 @@ impl Running {
             .process_group(0);
         let parent = nix::unistd::getpid();
         // SAFETY: `prepare` makes system calls only: no allocation, no lock, no panic.
-        unsafe { command.pre_exec(move || prepare(parent)) };
+        unsafe { command.pre_exec(move || prepare(parent, lifetime)) };
         let mut child = command.spawn().map_err(failed)?;
         let prepared = Pid::from_raw(child.id().cast_signed())
             .ok_or(io::ErrorKind::InvalidData.into())
@@ -78,6 +84,7 @@ impl Running {
             });
         match prepared {
             Ok((group, ended)) => Ok(Self {
+                lifetime,
                 group,
                 ended,
                 stdin: child.stdin.take(),
@@ -109,16 +116,30 @@ impl Running {
                 Err(error) => break Err(error),
             }
         };
+        // Asked while it is there to be asked about.
+        let end_of_scope = match &verdict {
+            Ok(()) => None,
+            Err(_) => self.lifetime.end_of_scope(self.group),
+        };
         let ended =
             verdict.is_ok() || self.end(Signal::TERM, GRACE) || self.end(Signal::KILL, LAST_WAIT);
+        // By now it has had the time to end by itself, and its helpers to follow.
+        if let Some(file) = end_of_scope
+            && let Err(error) = std::fs::write(&file, "1")
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("what it started may go on: {}: {error}", file.display());
+        }
         if !ended {
             let error = verdict.err().unwrap_or_else(|| Error::new(ErrorKind::TimedOut, "stuck"));
             ABANDONED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
             return Err(error.context("does not end, a system call of it is stuck"));
         }
-        // What it left behind in its group would write to storage that it said it was done with.
-        // Its number is still its own: it has not been reaped.
-        self.signal(Signal::KILL);
+        // What it left behind in its group would write to storage that it said it was done with,
+        // unless it is there to stay. Its number is still its own: it has not been reaped.
+        if self.lifetime == Lifetime::Ours || verdict.is_err() {
+            self.signal(Signal::KILL);
+        }
         let status = self.child.wait().map_err(|e| Error::io("cannot be waited for", &e))?;
         verdict.map(|()| (status, self.out, self.err))
     }
@@ -201,12 +222,14 @@ impl Running {
 }
 
 /// Runs in the child between fork and exec: system calls only.
-fn prepare(parent: nix::unistd::Pid) -> io::Result<()> {
-    // Dies with the *thread* that forked, which is right: that thread is in `finish` for as long as
-    // the program runs. A parent that died before this call is seen by the new parent's number.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    if nix::unistd::getppid() != parent {
-        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+fn prepare(parent: nix::unistd::Pid, lifetime: Lifetime) -> io::Result<()> {
+    if lifetime == Lifetime::Ours {
+        // Dies with the *thread* that forked, which is right: that thread is in `finish` for as long
+        // as the program runs. A parent that died before this call is seen by the new parent's number.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        if nix::unistd::getppid() != parent {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
     }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     // Descriptors that were passed to poold (sockets) are not closed by exec by themselves.

@@ -3,7 +3,7 @@
 //! Called by `image` and `backend`, on worker threads.
 
 use super::process::Running;
-use super::{Limits, packages};
+use super::{Lifetime, Limits, packages};
 use crate::model::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +25,8 @@ pub struct Command {
     pub input: Vec<u8>,
     /// Exit statuses that are no failure, beside 0.
     pub accept: &'static [i32],
+    /// How long it and what it starts may live.
+    pub lifetime: Lifetime,
 }
 
 /// What a program said.
@@ -55,10 +57,11 @@ pub struct SystemHost;
 impl Host for SystemHost {
     fn run(&self, command: &Command, limits: &Limits) -> Result<Output> {
         let program = command.program;
-        let path = self.find_tool(program).ok_or_else(|| packages::missing(program))?;
+        let lifetime = command.lifetime;
+        let (path, args) = lifetime.line(self.tool(program)?, &command.args, limits)?;
         limits.check()?;
-        tracing::debug!("running {} {:?}", path.display(), command.args);
-        let (status, stdout, stderr) = Running::spawn(&path, &command.args, &command.input)
+        tracing::debug!("running {} {args:?}", path.display());
+        let (status, stdout, stderr) = Running::spawn(&path, &args, &command.input, lifetime)
             .and_then(|running| running.finish(limits))
             .map_err(|error| error.context(program))?;
         let failed = |how: String| {
@@ -86,6 +89,13 @@ impl Host for SystemHost {
     }
 }
 
+impl SystemHost {
+    /// Where a program is installed, or `ToolMissing`.
+    pub(super) fn tool(&self, program: &str) -> Result<PathBuf> {
+        self.find_tool(program).ok_or_else(|| packages::missing(program))
+    }
+}
+
 /// The last line that says something, on one line and not long.
 fn last_line(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
@@ -94,17 +104,17 @@ fn last_line(bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::host::CancelToken;
     use std::time::{Duration, Instant};
 
-    fn sh(script: &str) -> Command {
+    pub(in crate::host) fn sh(script: &str) -> Command {
         let args = vec!["-c".into(), script.into()];
         Command { program: "sh", args, ..Command::default() }
     }
 
-    fn run(command: &Command) -> Result<Output> {
+    pub(in crate::host) fn run(command: &Command) -> Result<Output> {
         SystemHost.run(command, &Limits::default())
     }
 
@@ -113,12 +123,12 @@ mod tests {
     }
 
     /// Whether a process runs, not counting one that is dead and waits for its parent.
-    fn runs(pid: &str) -> bool {
+    pub(in crate::host) fn runs(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         stat.is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
     }
 
-    fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    pub(in crate::host) fn wait_for(what: &str, condition: impl Fn() -> bool) {
         let patience = Instant::now() + Duration::from_secs(20);
         while !condition() {
             assert!(Instant::now() < patience, "{what}");

@@ -5,6 +5,8 @@
 #
 # Needs root, a cgroup2 file system and the package mmdebstrap; root.sh fetches the rest once.
 # POOLD_BUILD is where the programs were built (default target/debug, else target/release).
+# POOLD_UNIT_TESTS is the program that `cargo test --lib --no-run` names, for a step that runs one of
+# them as the service.
 # Prints a RESULT line a step and a count; leaves nothing behind but the cache, however it ends.
 set -uo pipefail
 
@@ -46,6 +48,7 @@ STEPS=(
     a_daemon_that_stands_still_is_killed_and_comes_back
     a_daemon_that_was_killed_comes_back_with_its_pools
     a_stop_ends_cleanly_and_keeps_the_socket
+    only_helpers_in_a_scope_of_their_own_outlive_the_service
     no_call_is_lost_in_a_hundred_idle_exits
     no_connection_to_the_socket_is_lost_in_idle_exits
     a_caller_that_stays_keeps_the_daemon

@@ -4,7 +4,7 @@
 # directory), tree and build.
 # shellcheck disable=SC2154
 
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 # step FUNCTION: runs it and reports, with what it writes to descriptor 3 as a note; on failure with
 # what it printed and what the journal says. With -a although it was not selected.
@@ -21,6 +21,7 @@ step() {
     status=$?
     case $status in
         0) passed=$((passed + 1)); echo "RESULT host $name pass $(cat "$work/note")" ;;
+        77) skipped=$((skipped + 1)); echo "RESULT host $name skip $(cat "$work/note")" ;;
         *)
             failed=$((failed + 1))
             sed 's/^/    | /' "$log"
@@ -28,6 +29,12 @@ step() {
             echo "RESULT host $name fail $(grep '^failed: ' "$log" | head -n 1)"
             ;;
     esac
+}
+
+# skip WHY: ends the step without a verdict.
+skip() {
+    echo "$*" >&3
+    exit 77
 }
 
 # Where in a step's own text something failed.
@@ -49,7 +56,7 @@ selected() {
 }
 
 summary() {
-    echo "host: $passed passed, $failed failed, 0 skipped"
+    echo "host: $passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
 }
 
