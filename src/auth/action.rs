@@ -26,6 +26,8 @@ struct Row {
     action: Action,
     word: &'static str,
     id: &'static str,
+    /// What it is, for the message of a refusal.
+    doing: &'static str,
     /// Of the actions that one request needs, the one of the highest rank is asked for.
     rank: u8,
     /// What who may do this may also do, so that one question is enough.
@@ -35,24 +37,54 @@ struct Row {
 /// Every action. A request about a pool asks for one of the first five, a request about a volume
 /// for one of the next five or `force`.
 const ACTIONS: &[Row] = &[
-    row(A::ControlPool, "control-pool", "org.poold1.control-pool", 1, &[]),
-    row(A::DefinePool, "define-pool", "org.poold1.define-pool", 2, &[A::ControlPool]),
-    row(A::BuildPool, "build-pool", "org.poold1.build-pool", 3, &[A::ControlPool, A::DefinePool]),
+    row(
+        A::ControlPool,
+        "control-pool",
+        "org.poold1.control-pool",
+        "starting, stopping or refreshing a pool",
+        1,
+        &[],
+    ),
+    row(
+        A::DefinePool,
+        "define-pool",
+        "org.poold1.define-pool",
+        "changing the definition of a pool",
+        2,
+        &[A::ControlPool],
+    ),
+    row(
+        A::BuildPool,
+        "build-pool",
+        "org.poold1.build-pool",
+        "making or destroying the storage of a pool",
+        3,
+        &[A::ControlPool, A::DefinePool],
+    ),
     row(
         A::CustomOptions,
         "custom-options",
         "org.poold1.custom-options",
+        "using uncommon mount or configuration options",
         4,
         &[A::ControlPool, A::DefinePool, A::BuildPool],
     ),
-    row(A::CreateVolume, "create-volume", "org.poold1.create-volume", 1, &[]),
-    row(A::ResizeVolume, "resize-volume", "org.poold1.resize-volume", 1, &[]),
-    row(A::DeleteVolume, "delete-volume", "org.poold1.delete-volume", 2, &[]),
-    row(A::ReadVolume, "read-volume", "org.poold1.read-volume", 3, &[A::CreateVolume]),
+    row(A::CreateVolume, "create-volume", "org.poold1.create-volume", "creating a volume", 1, &[]),
+    row(A::ResizeVolume, "resize-volume", "org.poold1.resize-volume", "resizing a volume", 1, &[]),
+    row(A::DeleteVolume, "delete-volume", "org.poold1.delete-volume", "deleting a volume", 2, &[]),
+    row(
+        A::ReadVolume,
+        "read-volume",
+        "org.poold1.read-volume",
+        "reading a volume",
+        3,
+        &[A::CreateVolume],
+    ),
     row(
         A::WriteVolume,
         "write-volume",
         "org.poold1.write-volume",
+        "writing to a volume",
         4,
         &[A::ReadVolume, A::CreateVolume],
     ),
@@ -60,6 +92,7 @@ const ACTIONS: &[Row] = &[
         A::Force,
         "force",
         "org.poold1.force",
+        "acting by force on what may be in use",
         5,
         &[
             A::ControlPool,
@@ -70,18 +103,33 @@ const ACTIONS: &[Row] = &[
             A::WriteVolume,
         ],
     ),
-    row(A::ManageSecrets, "manage-secrets", "org.poold1.manage-secrets", 1, &[]),
-    row(A::CancelJob, "cancel-job", "org.poold1.cancel-job", 1, &[]),
+    row(
+        A::ManageSecrets,
+        "manage-secrets",
+        "org.poold1.manage-secrets",
+        "storing or deleting a secret",
+        1,
+        &[],
+    ),
+    row(
+        A::CancelJob,
+        "cancel-job",
+        "org.poold1.cancel-job",
+        "cancelling another user's job",
+        1,
+        &[],
+    ),
 ];
 
 const fn row(
     action: Action,
     word: &'static str,
     id: &'static str,
+    doing: &'static str,
     rank: u8,
     implies: &'static [Action],
 ) -> Row {
-    Row { action, word, id, rank, implies }
+    Row { action, word, id, doing, rank, implies }
 }
 
 impl Action {
@@ -103,6 +151,11 @@ impl Action {
     /// polkit's name of it.
     pub fn id(self) -> &'static str {
         self.row().id
+    }
+
+    /// What it is, as a message begins: "creating a volume".
+    pub fn doing(self) -> &'static str {
+        self.row().doing
     }
 
     /// What who may do this may also do.

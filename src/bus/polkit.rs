@@ -53,11 +53,9 @@ impl Polkit {
         if request.subject.uid == 0 {
             return Ok(());
         }
+        let what = format!("{} ({})", request.action.doing(), request.action.id());
         let denied = |why: &str| {
-            Error::new(
-                ErrorKind::AccessDenied,
-                format!("{} is not allowed: {why}", request.action.id()),
-            )
+            Error::new(ErrorKind::AccessDenied, format!("{what} is not allowed: {why}"))
         };
         let Some(name) = &request.subject.bus_name else {
             return Err(denied("only root may do this here; use the system bus"));
@@ -107,10 +105,10 @@ impl Polkit {
             (true, _) => Ok(()),
             (false, true) if !request.interactive => Err(Error::new(
                 ErrorKind::InteractiveAuthorizationRequired,
-                format!("{} needs authentication; allow interaction", request.action.id()),
+                format!("{what} needs authentication; allow interaction, or a polkit rule"),
             )),
-            (false, true) => Err(denied("nobody authenticated")),
-            (false, false) => Err(denied("polkit says no")),
+            (false, true) => Err(denied("it needs authentication, and nobody authenticated")),
+            (false, false) => Err(denied("polkit refused")),
         }
     }
 }

@@ -184,7 +184,9 @@ impl Draft {
         }
         Err(Error::new(
             ErrorKind::Failed,
-            format!("the editor {editor:?} failed: {status}; set EDITOR"),
+            format!(
+                "the editor {editor:?} failed ({status}), so nothing changes; EDITOR can name another"
+            ),
         ))
     }
 

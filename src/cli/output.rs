@@ -1,6 +1,7 @@
 //! Writing to the terminal, or to whatever stands in its place.
 
 use crate::model::{Error, ErrorKind};
+use anyhow::Context;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -8,9 +9,8 @@ use std::io::{self, IsTerminal, Write};
 /// Writes to standard output; a closed pipe is an error that `main` knows.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.context("cannot write to standard output")
 }
 
 /// Writes one JSON value and a line break; `pretty` for a result, not for one of a stream.
@@ -55,7 +55,7 @@ pub(super) fn warn(text: &str) {
 fn hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::InteractiveAuthorizationRequired => {
-            Some("this needs authentication: run it on a terminal without --no-ask, or as root")
+            Some("run it on a terminal without --no-ask, where polkit can ask, or as root")
         }
         ErrorKind::AccessDenied => {
             Some("run it as root, or see polkit(8) for rules that permit it")

@@ -121,7 +121,8 @@ pub(super) async fn run(session: &Session, command: PoolCommand) -> anyhow::Resu
             output::print_document(&xml, session.global.json)
         }
         PoolCommand::Types { xml: true } => {
-            output::print(&session.manager().await?.get_capabilities_xml(&Options::new()).await?)
+            let xml = session.manager().await?.get_capabilities_xml(&Options::new()).await?;
+            output::print_document(&xml, session.global.json)
         }
         PoolCommand::Types { xml: false } => types(session).await,
     }
@@ -216,7 +217,7 @@ fn why_not(row: &Record) -> String {
     };
     match row.get("available") {
         Some(JsonValue::Bool(true)) => String::new(),
-        _ if missing.is_empty() => "not in this version of poold".to_owned(),
+        _ if missing.is_empty() => "not implemented yet".to_owned(),
         _ => format!("not installed: {}", missing.join(", ")),
     }
 }

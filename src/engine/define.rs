@@ -44,13 +44,28 @@ fn check_conflicts(registry: &Registry, def: &PoolDef) -> Result<()> {
     registry.claims.values().try_for_each(|claimed| conflicts::check(def, claimed))
 }
 
-/// The pool's own uuid when its definition does not say one (nil), else a new one.
-pub(super) fn with_uuid(shared: &Shared, mut def: PoolDef) -> PoolDef {
-    if def.uuid.is_nil() {
-        let known = shared.registry().names.get(&def.name).copied();
-        def.uuid = known.unwrap_or_else(Uuid::new_v4);
+/// A definition that says no uuid (nil) means the pool of its name, or a new one with a new uuid.
+/// It cannot change that pool: who does not know its uuid may not know of the pool.
+pub(super) fn with_uuid(shared: &Shared, mut def: PoolDef) -> Result<PoolDef> {
+    if !def.uuid.is_nil() {
+        return Ok(def);
     }
-    def
+    let registry = shared.registry();
+    let Some(uuid) = registry.names.get(&def.name) else {
+        def.uuid = Uuid::new_v4();
+        return Ok(def);
+    };
+    def.uuid = *uuid;
+    match registry.pools.get(uuid).map(|pool| pool.snapshot()) {
+        Some(known) if def != **known.next_def.as_ref().unwrap_or(&known.def) => {
+            let message = format!(
+                "pool {} (uuid {uuid}) has another definition; say its uuid to change it, or another name",
+                def.name
+            );
+            Err(Error::new(ErrorKind::Conflict, message))
+        }
+        _ => Ok(def),
+    }
 }
 
 /// Takes a definition over: into the pool that has it, or a new one.

@@ -166,10 +166,16 @@ impl PoolHandle {
         }
         match work {
             Work::Stop { idle: true, .. } => Ok(()),
-            Work::Stop { .. } | Work::Refresh if core.active.is_none() => {
-                Err(not_active(&self.snapshot()))
+            Work::Stop { .. } if core.active.is_none() => {
+                let message = format!("{} is not active; nothing to stop", self.pool.describe());
+                Err(Error::new(ErrorKind::NotActive, message))
             }
-            Work::Start(_) | Work::Build(_) | Work::Delete { .. } if core.active.is_some() => {
+            Work::Refresh if core.active.is_none() => Err(not_active(&self.snapshot())),
+            Work::Start(_) if core.active.is_some() => {
+                let message = format!("{} is active already", self.pool.describe());
+                Err(Error::new(ErrorKind::Active, message))
+            }
+            Work::Build(_) | Work::Delete { .. } if core.active.is_some() => {
                 let message = format!("{} is active; stop it first", self.pool.describe());
                 Err(Error::new(ErrorKind::Active, message))
             }

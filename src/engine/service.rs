@@ -66,11 +66,11 @@ impl Engine {
 
     /// Checks a definition against its backend and all other pools; changes nothing.
     pub fn check_definition(&self, def: &PoolDef) -> Result<()> {
-        define::check(&self.shared, &define::with_uuid(&self.shared, def.clone()))
+        define::check(&self.shared, &define::with_uuid(&self.shared, def.clone())?)
     }
 
     /// Defines a pool, and builds and starts it as the options say. An equal definition is success.
-    /// A nil uuid is none said: the pool of that name keeps its own, a new one gets one.
+    /// A nil uuid is none said: it means the pool of that name, which it cannot change, or a new one.
     pub async fn define_pool(
         &self,
         def: PoolDef,
@@ -89,7 +89,7 @@ impl Engine {
             }
             _ => {}
         }
-        let def = Arc::new(define::with_uuid(&self.shared, def));
+        let def = Arc::new(define::with_uuid(&self.shared, def)?);
         let pool = define::define(&self.shared, Definition::asked(def, &options)).await?;
         let handle = PoolHandle { shared: Arc::clone(&self.shared), pool };
         let job = if options.start {
@@ -124,7 +124,7 @@ impl Engine {
             let missing = info.map_or(&[][..], |info| info.tools).iter();
             let missing_tools: Vec<_> = missing
                 .filter(|tool| self.shared.host.find_tool(tool).is_none())
-                .map(|tool| (*tool).to_owned())
+                .map(|tool| crate::host::program_and_packages(tool))
                 .collect();
             PoolTypeStatus {
                 pool_type,

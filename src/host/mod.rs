@@ -23,5 +23,6 @@ pub use lifetime::Lifetime;
 pub use limits::{CancelToken, Limits};
 pub use mounts::{Mount, MountTable, MountWatch};
 pub use own_process::{exit_now, take_passed_descriptors};
+pub use packages::program_and_packages;
 pub use tool::{Command, Host, Output, SystemHost};
 pub use way::{Trust, is_roots, walk};

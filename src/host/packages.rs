@@ -59,14 +59,28 @@ const PACKAGES: &[(&[&str], &str, &str)] = &[
     (&["vstorage", "vstorage-mount"], "vstorage-client", "vstorage-client"),
 ];
 
+/// The packages that have a program, as "lvm2" or "mount (Debian) or util-linux-core (Fedora)".
+fn packages(program: &str) -> Option<String> {
+    let (_, debian, fedora) =
+        PACKAGES.iter().find(|(programs, _, _)| programs.contains(&program))?;
+    Some(match debian == fedora {
+        true => (*debian).to_owned(),
+        false => format!("{debian} (Debian) or {fedora} (Fedora)"),
+    })
+}
+
+/// A program that is not installed, with the packages that have it.
+pub fn program_and_packages(program: &str) -> String {
+    match packages(program) {
+        Some(packages) => format!("{program} from {packages}"),
+        None => program.to_owned(),
+    }
+}
+
 /// The error of a program that is not installed.
 pub(super) fn missing(program: &str) -> Error {
-    let row = PACKAGES.iter().find(|(programs, _, _)| programs.contains(&program));
-    let advice = match row {
-        Some((_, debian, fedora)) if debian == fedora => format!("install package {debian}"),
-        Some((_, debian, fedora)) => {
-            format!("install package {debian} (Debian) or {fedora} (Fedora)")
-        }
+    let advice = match packages(program) {
+        Some(packages) => format!("install package {packages}"),
         None => "install the package that has it".to_owned(),
     };
     Error::new(ErrorKind::ToolMissing, format!("{program} is not installed: {advice}"))

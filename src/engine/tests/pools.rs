@@ -69,6 +69,14 @@ async fn a_definition_without_uuid_means_the_pool_of_that_name() {
     let options = DefineOptions::default();
     let (same, _) = world.engine.define_pool(def, options, &ROOT).await.unwrap();
     assert_eq!(same.uuid(), pool.uuid());
+    let mut changed = pool_def("images");
+    changed.uuid = Uuid::nil();
+    changed.target.as_mut().unwrap().path = "/srv/elsewhere".into();
+    let refused = world.engine.define_pool(changed.clone(), options, &ROOT).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.message().contains(&pool.uuid().to_string()), "{refused}");
+    changed.uuid = pool.uuid();
+    world.engine.define_pool(changed, options, &ROOT).await.unwrap();
     let mut new = pool_def("other");
     new.uuid = Uuid::nil();
     let (other, _) = world.engine.define_pool(new, options, &ROOT).await.unwrap();
