@@ -2,6 +2,7 @@
 
 use crate::host::Directory;
 use crate::model::{Error, ErrorKind, PoolDef, Result};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use std::path::Path;
 
 /// The system's own directories: never a target themselves.
@@ -46,7 +47,22 @@ pub(super) fn check_opened(directory: &Directory) -> Result<()> {
     let path = directory
         .canonical_path()
         .map_err(|error| Error::io("cannot tell where the target is", &error))?;
-    check_canonical(&path)
+    check_canonical(&path)?;
+    // Another name of one, as /usr/bin of /bin, or a bind mount of it.
+    let opened = directory.stat();
+    match SYSTEM.iter().any(|own| identity(own) == Some((opened.device, opened.inode))) {
+        true => Err(refuse(&path)),
+        false => Ok(()),
+    }
+}
+
+/// Device and inode of a directory, links followed, as far as the kernel knows them: a dead server
+/// is not asked.
+fn identity(path: &str) -> Option<(u64, u64)> {
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(CWD, path, flags, StatxFlags::INO).ok()?;
+    let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+    Some((device, stat.stx_ino))
 }
 
 fn check_canonical(path: &Path) -> Result<()> {
@@ -90,5 +106,15 @@ mod tests {
         std::os::unix::fs::symlink("/etc", &link).unwrap();
         assert!(check_opened(&Directory::open(&link).unwrap()).is_err());
         assert!(check_opened(&Directory::open(base.path()).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn the_systems_own_directories_are_recognised_by_other_names() {
+        let bin = Path::new("/bin").canonicalize().unwrap();
+        assert!(check_opened(&Directory::open(&bin).unwrap()).is_err(), "{}", bin.display());
+        // Through a root that is not named "/": no link and no spelling tells.
+        let same = Directory::open(Path::new("/usr")).unwrap();
+        assert_eq!(identity("/usr"), Some((same.stat().device, same.stat().inode)));
+        assert!(check_opened(&Directory::open(Path::new("/usr/share")).unwrap()).is_ok());
     }
 }

@@ -137,7 +137,8 @@ impl Actor {
         let snapshot = self.pool.snapshot();
         let active = self.pool.look(|core| core.active.is_some());
         let known = snapshot.persistent || active;
-        let equal = *def == **snapshot.next_def.as_ref().unwrap_or(&snapshot.def);
+        let was = snapshot.next_def.as_ref().unwrap_or(&snapshot.def);
+        let equal = def == *was;
         if transient {
             return match known {
                 false => Ok(()),
@@ -155,7 +156,22 @@ impl Actor {
         }
         if let Some(autostart) = autostart.filter(|_| !stored) {
             let name = def.name.clone();
-            self.shared.store(move |store| store.set_autostart(&name, autostart)).await?;
+            // What is not kept whole is not kept: the definition is taken back.
+            let before = (!kept).then(|| snapshot.persistent.then(|| Arc::clone(was)));
+            self.shared
+                .store(move |store| {
+                    store.set_autostart(&name, autostart).inspect_err(|_| {
+                        let taken_back = match &before {
+                            None => Ok(()),
+                            Some(None) => store.remove_pool(&name),
+                            Some(Some(before)) => store.save_pool(before),
+                        };
+                        if let Err(error) = taken_back {
+                            tracing::error!(POOLD_POOL = %name, "a definition that failed stays: {error}");
+                        }
+                    })
+                })
+                .await?;
         }
         let unchanged_while_active = active && *def == *snapshot.def;
         self.pool.update(&self.shared, |_, next| {

@@ -288,6 +288,39 @@ pub async fn a_directory_removed_or_replaced_is_noticed() -> Result<()> {
     Ok(())
 }
 
+pub async fn a_mount_over_the_directory_is_noticed() -> Result<()> {
+    let world = World::start().await?;
+    let images = world.active_pool("images").await?;
+    images.create_volume("disk.raw", 1 << 20, &none()).await?;
+    let directory = world.pools().join("images");
+    let run = |program: &str, arguments: &[&str]| -> Result<()> {
+        let done = world.inside(program).args(arguments).arg(&directory).status()?;
+        ensure!(done.success(), "{program}: {done}");
+        Ok(())
+    };
+    for _ in 0..2 {
+        run("mount", &["-t", "tmpfs", "tmpfs"])?;
+        eventually(
+            "the pool is inaccessible",
+            async || Ok(images.state().await? == "inaccessible"),
+        )
+        .await?;
+        ensure!(images.create_volume("new.raw", 1 << 20, &none()).await.is_err(), "not refused");
+        ensure!(volume_names(&images).await? == ["disk.raw"], "the old list stays");
+        run("umount", &[])?;
+        eventually("the pool is back", async || Ok(images.state().await? == "active")).await?;
+        ensure!(volume_names(&images).await? == ["disk.raw"]);
+        std::fs::write(directory.join("dropped"), "x")?;
+        eventually("it is followed again", async || {
+            Ok(volume_names(&images).await? == ["disk.raw", "dropped"])
+        })
+        .await?;
+        std::fs::remove_file(directory.join("dropped"))?;
+        eventually("and that is seen", async || Ok(images.volume_count().await? == 1)).await?;
+    }
+    Ok(())
+}
+
 pub async fn changes_that_come_in_a_burst_are_all_seen() -> Result<()> {
     let world = World::start().await?;
     let images = world.active_pool("images").await?;

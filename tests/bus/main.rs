@@ -53,6 +53,7 @@ const CASES: &[runner::Case] = cases![
         of_two_callers_one_wins,
         a_link_in_the_place_of_the_directory_is_not_followed,
         a_directory_removed_or_replaced_is_noticed,
+        a_mount_over_the_directory_is_noticed,
         changes_that_come_in_a_burst_are_all_seen,
     },
     blocked::{

@@ -181,3 +181,22 @@ async fn a_definition_that_cannot_be_kept_leaves_nothing() {
     std::fs::remove_file(&file).unwrap();
     world.started("images").await;
 }
+
+#[tokio::test]
+async fn a_definition_that_cannot_be_kept_whole_is_not_kept() {
+    let mut world = World::new();
+    world.defined("known").await;
+    let links = world.root.path().join("etc/poold/autostart");
+    std::fs::remove_dir(&links).unwrap();
+    std::fs::write(&links, "in the way").unwrap();
+    let options = DefineOptions { autostart: true, ..DefineOptions::default() };
+    let mut changed = pool_def("known");
+    changed.target.as_mut().unwrap().path = "/srv/elsewhere".to_owned();
+    for def in [pool_def("new"), changed] {
+        assert!(world.engine.define_pool(def, options, &ROOT).await.is_err());
+    }
+    world.restart();
+    assert!(world.engine.find_pool("new").is_err());
+    let known = world.engine.find_pool("known").unwrap();
+    assert_eq!(known.snapshot().def.target_path(), Some("/srv/known"));
+}
