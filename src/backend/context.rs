@@ -48,6 +48,8 @@ impl Progress {
 pub trait Records: Send + Sync {
     /// What was declared of this volume, if anything was.
     fn declared(&self, pool: Uuid, name: &VolumeName) -> Option<Declaration>;
+    /// What was declared last of a file of this inode number, under whatever name.
+    fn declared_of_inode(&self, pool: Uuid, inode: u64) -> Option<Declaration>;
     /// Whether what was declared of this volume, if anything was, cannot be read. What its content
     /// says of itself must then not be believed.
     fn in_doubt(&self, pool: Uuid, name: &VolumeName) -> bool;

@@ -16,6 +16,10 @@ impl Records for StoreRecords {
         self.0.declared(pool, name)
     }
 
+    fn declared_of_inode(&self, pool: Uuid, inode: u64) -> Option<Declaration> {
+        self.0.declared_of_inode(pool, inode)
+    }
+
     fn in_doubt(&self, pool: Uuid, name: &VolumeName) -> bool {
         self.0.declaration_in_doubt(pool, name)
     }

@@ -7,7 +7,6 @@
 use super::runtime::to_json;
 use super::{Problem, Store, atomic, lock};
 use crate::model::{Declaration, Error, Result, Uuid, VolumeName};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
@@ -59,6 +58,8 @@ enum State {
 struct OpenLog {
     file: Arc<File>,
     index: HashMap<VolumeName, Place>,
+    /// The last volume that was declared to be the file of this inode number.
+    by_inode: HashMap<u64, VolumeName>,
     /// Where the next line goes: behind the last whole one.
     end: u64,
     /// Bytes of lines that say what is so.
@@ -74,6 +75,20 @@ struct OpenLog {
 struct Place {
     offset: u64,
     length: u32,
+    /// Of the file that is declared, if it says that.
+    inode: Option<u64>,
+}
+
+/// What is read of a declaration to find it.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    identity: Option<InodeNumber>,
+}
+
+#[derive(Deserialize)]
+struct InodeNumber {
+    inode: u64,
 }
 
 /// A line: declares, or forgets when there is no declaration.
@@ -101,6 +116,15 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// What was declared last of a file of this inode number, whatever its name was.
+    pub fn declared_of_inode(&self, pool: Uuid, inode: u64) -> Option<Declaration> {
+        let log = self.declarations.log(pool);
+        let mut log = lock(&log);
+        log.read_if_needed();
+        let State::Open(open) = &log.state else { return None };
+        open.by_inode.get(&inode).and_then(|volume| open.get(volume).ok().flatten())
     }
 
     /// Whether what was declared of a volume, if anything was, is in what cannot be read.
@@ -268,6 +292,7 @@ impl OpenLog {
         Self {
             file: Arc::new(file),
             index: HashMap::new(),
+            by_inode: HashMap::new(),
             end: 0,
             live: 0,
             rewrite_at: WORTH_REWRITING,
@@ -289,8 +314,11 @@ impl OpenLog {
                 // The end, or a line that was torn and never acknowledged.
                 break;
             }
-            match serde_json::from_slice::<Line<IgnoredAny>>(&bytes) {
-                Ok(line) => log.index(line.name, line.declaration.is_some(), length as u64),
+            match serde_json::from_slice::<Line<Outline>>(&bytes) {
+                Ok(line) => {
+                    let declared = line.declaration.map(|what| what.identity.map(|id| id.inode));
+                    log.index(line.name, declared, length as u64);
+                }
                 Err(_) => log.damaged += 1,
             }
             log.end += length as u64;
@@ -300,17 +328,25 @@ impl OpenLog {
         Ok(log)
     }
 
-    /// Notes the line of `length` bytes, its end counted, that begins at `end`.
-    fn index(&mut self, name: VolumeName, declares: bool, length: u64) {
-        let before = if declares {
-            // Longer lines than 4 GiB are not written.
-            let length = u32::try_from(length - 1).unwrap_or(u32::MAX);
-            self.live += u64::from(length) + 1;
-            self.index.insert(name, Place { offset: self.end, length })
-        } else {
-            self.index.remove(&name)
-        };
-        self.live -= before.map_or(0, |place| u64::from(place.length) + 1);
+    /// Notes the line of `length` bytes, its end counted, that begins at `end`. `declared`: that it
+    /// declares, and which inode.
+    fn index(&mut self, name: VolumeName, declared: Option<Option<u64>>, length: u64) {
+        if let Some(before) = self.index.remove(&name) {
+            self.live -= u64::from(before.length) + 1;
+            if let Some(inode) = before.inode
+                && self.by_inode.get(&inode) == Some(&name)
+            {
+                self.by_inode.remove(&inode);
+            }
+        }
+        let Some(inode) = declared else { return };
+        // Longer lines than 4 GiB are not written.
+        let length = u32::try_from(length - 1).unwrap_or(u32::MAX);
+        self.live += u64::from(length) + 1;
+        if let Some(inode) = inode {
+            self.by_inode.insert(inode, name.clone());
+        }
+        self.index.insert(name, Place { offset: self.end, length, inode });
     }
 
     fn get(&self, volume: &VolumeName) -> io::Result<Option<Declaration>> {
@@ -333,7 +369,8 @@ impl OpenLog {
             self.file.set_len(self.end)?;
         }
         self.file.write_all_at(bytes, self.end)?;
-        self.index(line.name.clone(), line.declaration.is_some(), bytes.len() as u64);
+        let inode = |what: &Declaration| what.identity.as_ref().map(|identity| identity.inode);
+        self.index(line.name.clone(), line.declaration.map(inode), bytes.len() as u64);
         self.end += bytes.len() as u64;
         Ok(())
     }
@@ -351,7 +388,7 @@ impl OpenLog {
                 writer.write_all(&self.line(place)?)?;
                 writer.write_all(b"\n")?;
                 let length = u64::from(place.length) + 1;
-                new.index(name, true, length);
+                new.index(name, Some(place.inode), length);
                 new.end += length;
             }
             writer.flush()?;

@@ -257,6 +257,8 @@ fn declarations_are_there_after_a_restart() {
         assert_eq!(store.declared(POOL, &volume("a")), Some(declaration(3)));
         assert_eq!(store.declared(POOL, &volume("b")), None);
         assert_eq!(store.declared(Uuid::nil(), &volume("a")), None);
+        let found = [1, 2, 3].map(|inode| store.declared_of_inode(POOL, inode));
+        assert_eq!(found, [None, None, Some(declaration(3))]);
     }
     let store = open(&root);
     store.forget_pool(POOL).unwrap();
@@ -281,6 +283,8 @@ fn a_log_is_rewritten_when_most_of_it_is_out_of_date() {
     for store in [store, open(&root)] {
         assert_eq!(store.declared(POOL, &volume("busy")), Some(declaration(1999)));
         assert_eq!(store.declared(POOL, &volume("kept")), Some(declaration(0)));
+        assert_eq!(store.declared_of_inode(POOL, 0), Some(declaration(0)));
+        assert_eq!(store.declared_of_inode(POOL, 1998), None);
     }
 }
 

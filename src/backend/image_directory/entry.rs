@@ -4,8 +4,8 @@ use super::ImageDirectory;
 use crate::host::{Access, FileStat, HIDDEN_PREFIX, files};
 use crate::image::probe::{Verdict, probe_file, resolve_backing};
 use crate::model::{
-    Declaration, FormatSource, ImageAttributes, Timestamps, Volume, VolumeFormat, VolumeKind,
-    VolumeName,
+    Declaration, FileIdentity, FormatSource, ImageAttributes, Timestamps, Volume, VolumeFormat,
+    VolumeKind, VolumeName,
 };
 use rustix::fs::FileType;
 use std::ffi::CStr;
@@ -148,10 +148,22 @@ impl<'a> Reader<'a> {
         let place = self.place;
         // One of another file of this name is not forgotten: the file may come back, and a job may
         // have replaced both since this entry was opened.
-        place.ctx.records.declared(place.pool.def.uuid, name).filter(|declaration| {
-            let identity = declaration.identity.as_ref();
-            identity.is_none_or(|identity| stat.is(identity, || files::kernel_handle(file)))
-        })
+        let (records, pool) = (&place.ctx.records, place.pool.def.uuid);
+        let is_it = |identity: &FileIdentity| stat.is(identity, || files::kernel_handle(file));
+        let by_name = records.declared(pool, name);
+        if let Some(declaration) = by_name.filter(|what| what.identity.as_ref().is_none_or(is_it)) {
+            return Some(declaration);
+        }
+        // A file that was renamed is what it was. An inode number alone does not prove that.
+        let renamed = records.declared_of_inode(pool, stat.inode).filter(|what| {
+            let identity = what.identity.as_ref();
+            identity.is_some_and(|it| (it.birth.is_some() || it.handle.is_some()) && is_it(it))
+        })?;
+        // Its old name may be given to another file, and declared of that.
+        if let Err(error) = records.declare(pool, name, &renamed) {
+            tracing::warn!("volume {name}, which was renamed: {error}");
+        }
+        Some(renamed)
     }
 
     fn in_doubt(&self, name: &VolumeName) -> bool {

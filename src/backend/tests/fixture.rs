@@ -25,6 +25,11 @@ impl Records for World {
     fn declared(&self, pool: Uuid, name: &VolumeName) -> Option<Declaration> {
         self.declared.lock().unwrap().get(&(pool, name.clone())).cloned()
     }
+    fn declared_of_inode(&self, _pool: Uuid, inode: u64) -> Option<Declaration> {
+        let declared = self.declared.lock().unwrap();
+        let of = |what: &&Declaration| what.identity.as_ref().is_some_and(|id| id.inode == inode);
+        declared.values().find(of).cloned()
+    }
     fn in_doubt(&self, _pool: Uuid, _name: &VolumeName) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
     }

@@ -189,6 +189,20 @@ fn what_a_guest_writes_changes_no_declared_format() {
 }
 
 #[test]
+fn a_renamed_volume_is_what_it_was_declared_to_be() {
+    let pool = started();
+    pool.create(&volume_def("disk", VolumeFormat::Raw, Some(1 << 20)));
+    std::fs::rename(pool.file("disk"), pool.file("old")).unwrap();
+    assert_eq!(pool.volume("old").unwrap().format_source, FormatSource::Declared);
+    // Its old name declared of another file takes nothing from it.
+    pool.create(&volume_def("disk", VolumeFormat::Raw, Some(1 << 20)));
+    assert_eq!(pool.volume("old").unwrap().format_source, FormatSource::Declared);
+    // A copy is another file.
+    std::fs::copy(pool.file("old"), pool.file("copy")).unwrap();
+    assert_eq!(pool.volume("copy").unwrap().format_source, FormatSource::Probed);
+}
+
+#[test]
 fn what_was_declared_and_cannot_be_read_is_not_probed() {
     let pool = started();
     let image = pool.file("disk");
