@@ -16,6 +16,7 @@ run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd
 bus                                | bindfs                    | bindfs
 unit,bus,lint                      | xmllint                   | libxml2-utils
+unit                               | bzcat                     | bzip2
 host                               | mmdebstrap                | mmdebstrap
 lint                               | shellcheck                | shellcheck
 '

@@ -69,7 +69,7 @@ machine_nspawn() {
                 mount -t cgroup2 none /sys/fs/cgroup
                 exec \"\$@\"" sh "$@"' sh "$MACHINE_CGROUP" \
         "$MACHINE_TOOLS/usr/bin/systemd-nspawn" --quiet --keep-unit --register=no \
-        -D "$MACHINE" --private-network --boot --console=pipe --kill-signal=SIGRTMIN+4 \
+        -D "$MACHINE" --link-journal=no --private-network --boot --console=pipe --kill-signal=SIGRTMIN+4 \
         --capability=all --bind="$MACHINE_DIR/srv:/srv" \
         >>"$MACHINE_DIR/console" 2>&1 </dev/null || status=$?
     echo "$status" >"$MACHINE_DIR/status"
