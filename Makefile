@@ -58,4 +58,4 @@ doc: ## the library's documentation, in target/doc
 clean: ## removes what was built
 	$(CARGO) clean
 
--include Makefile.install
+include Makefile.install

@@ -16,6 +16,8 @@
 //!                     model ----+
 //! ```
 //!
+//! `path`, beside `model`, is what `bus` and `client` both know of object paths.
+//!
 //! `docs/architecture.md` follows one call and one event through them.
 
 pub mod auth;
@@ -28,5 +30,6 @@ pub mod engine;
 pub mod host;
 pub mod image;
 pub mod model;
+pub mod path;
 pub mod store;
 pub mod xml;

@@ -1,11 +1,11 @@
 //! `org.freedesktop.DBus.Introspectable` and `Peer`: what is at a path, one level of it.
 
 use super::call::{Handlers, MAX_MESSAGE, Plan, Reply, Request};
-use super::path::{ObjectRef, escape};
 use super::router::{Core, Object};
 use super::table::Table;
 use crate::engine::PoolSnapshot;
 use crate::model::{Error, ErrorKind, Result, Uuid};
+use crate::path::{ObjectRef, escape};
 use futures_util::FutureExt;
 use std::fmt::Write;
 

@@ -2,12 +2,12 @@
 
 use super::call::{About, Handlers, Plan, Reply, Request};
 use super::exposed::{Exposed, Property};
-use super::path::{ObjectRef, volume_path};
 use super::pool::error_value;
 use super::table;
 use crate::auth::Action;
 use crate::engine::{JobHandle, JobSnapshot, ResultValue};
 use crate::model::{Error, ErrorKind, Result};
+use crate::path::{ObjectRef, volume_path};
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::sync::Arc;

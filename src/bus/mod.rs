@@ -14,7 +14,6 @@ mod limits;
 mod listen;
 mod manager;
 mod object_manager;
-mod path;
 mod peers;
 mod polkit;
 mod pool;

@@ -2,7 +2,6 @@
 
 use super::call::{About, Handlers, Plan, Reply, Request, object_path};
 use super::exposed::{Exposed, Property};
-use super::path::{ObjectRef, volume_path};
 use super::router::Core;
 use super::volume::{self, VolumeView};
 use super::{creation, job, table};
@@ -10,6 +9,7 @@ use crate::auth::Action;
 use crate::backend::{BuildMode, StopOptions};
 use crate::engine::{CreateVolumeOptions, PoolHandle, PoolSnapshot};
 use crate::model::{Error, ErrorKind, Result, Uuid, VolumeDef, VolumeName};
+use crate::path::{ObjectRef, volume_path};
 use crate::xml;
 use futures_util::FutureExt;
 use std::ops::Bound;

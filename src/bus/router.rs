@@ -7,7 +7,6 @@ use super::args::{self, Options};
 use super::call::{About, Handlers, Plan, Reply, Request};
 use super::clients::{Client, Clients, Link, Outgoing};
 use super::limits::{Parsers, Tally};
-use super::path::ObjectRef;
 use super::signals::Signals;
 use super::table::{self, Access, Interface, Method, Table};
 use super::target::Targets;
@@ -18,6 +17,7 @@ use super::{
 use crate::auth::{self, Action, Subject};
 use crate::engine::{Engine, JobHandle, PoolHandle};
 use crate::model::{Error, ErrorKind, PoolType, Result};
+use crate::path::ObjectRef;
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -2,13 +2,13 @@
 
 use super::call::{About, Handlers, Plan, Reply, Request};
 use super::exposed::{Exposed, Property, Selected};
-use super::path::{NONE, ObjectRef, volume_path};
 use super::pool::path_value;
 use super::{job, table};
 use crate::auth::Action;
 use crate::backend::ResizeOptions;
 use crate::engine::{PoolHandle, PoolSnapshot};
 use crate::model::{Error, ErrorKind, Result, Uuid, Volume, VolumeName};
+use crate::path::{NONE, ObjectRef, volume_path};
 use crate::xml;
 use futures_util::FutureExt;
 use serde::ser::{Serialize, SerializeSeq, Serializer};

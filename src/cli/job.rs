@@ -6,7 +6,7 @@ use super::output::Emphasis;
 use super::record::{Record, record, text};
 use super::session::{Names, Session};
 use super::table::{Field, Shown};
-use crate::client::{self, ObjectId, ObjectPath};
+use crate::client::{self, ObjectPath, ObjectRef};
 use crate::model::{Error, ErrorKind, Result, format_size};
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ async fn existing(session: &Session, job: u64) -> Result<ObjectPath> {
         let why = format!("no job {job}: jobs are kept for a minute after their end");
         Error::new(ErrorKind::NotFound, why)
     };
-    let path = ObjectPath::try_from(ObjectId::job_path(job)).map_err(|_| none())?;
+    let path = ObjectPath::try_from(ObjectRef::Job(job).path()).map_err(|_| none())?;
     match session.properties(&path).await {
         Err(error) if error.kind() == ErrorKind::UnknownObject => Err(none()),
         result => result.map(|_| path),
@@ -83,7 +83,7 @@ pub(super) fn works_on(job: &Record, names: &Names) -> Vec<String> {
     let Some(Value::Array(objects)) = job.get("objects") else { return Vec::new() };
     let paths = || objects.iter().filter_map(Value::as_str);
     let volumes =
-        || paths().filter(|path| matches!(ObjectId::from_path(path), Some(ObjectId::Volume(..))));
+        || paths().filter(|path| matches!(ObjectRef::parse(path), Some(ObjectRef::Volume(..))));
     if volumes().next().is_some() {
         volumes().map(|path| names.show(path)).collect()
     } else {

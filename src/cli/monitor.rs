@@ -6,7 +6,7 @@ use super::output::{self, Emphasis, emphasise, printable};
 use super::record::{self, Record, text};
 use super::session::{Names, Session};
 use super::table::{Shown, format_time, show};
-use crate::client::{self, Event, ObjectId, ObjectPath, Properties};
+use crate::client::{self, Event, ObjectPath, ObjectRef, Properties};
 use crate::model::{ErrorKind, Result};
 use futures_util::StreamExt;
 use serde_json::json;
@@ -80,7 +80,7 @@ impl Monitor<'_> {
     async fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Added(path, properties) => {
-                if let Some(ObjectId::Pool(_)) = ObjectId::from_path(path.as_str()) {
+                if let Some(ObjectRef::Pool(_)) = ObjectRef::parse(path.as_str()) {
                     self.names.learn(&path, &properties);
                     self.look_into(&properties).await?;
                 }
@@ -99,11 +99,11 @@ impl Monitor<'_> {
     }
 
     fn print(&self, event: &str, path: &ObjectPath, values: Record) -> anyhow::Result<()> {
-        let kind = match ObjectId::from_path(path.as_str()) {
-            Some(ObjectId::Pool(_)) => "pool",
-            Some(ObjectId::Volume(..)) => "volume",
-            Some(ObjectId::Job(_)) => "job",
-            None => return Ok(()),
+        let kind = match ObjectRef::parse(path.as_str()) {
+            Some(ObjectRef::Pool(_)) => "pool",
+            Some(ObjectRef::Volume(..)) => "volume",
+            Some(ObjectRef::Job(_)) => "job",
+            _ => return Ok(()),
         };
         let name = self.names.show(path.as_str());
         if self.session.global.json {

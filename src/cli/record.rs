@@ -3,7 +3,7 @@
 //! Keys are the D-Bus property names in lower case with dashes. What the bus writes as a number or
 //! path that means "none" is null.
 
-use crate::client::{ObjectId, ObjectPath, Properties, to_json};
+use crate::client::{ObjectPath, ObjectRef, Properties, to_json};
 use serde_json::{Map, Value, json};
 
 /// An object by its keys.
@@ -60,8 +60,8 @@ fn meaning(key: &str, value: Value) -> Value {
 
 /// The number of the job at that path.
 pub(super) fn job_number(path: &str) -> Option<u64> {
-    match ObjectId::from_path(path) {
-        Some(ObjectId::Job(number)) => Some(number),
+    match ObjectRef::parse(path) {
+        Some(ObjectRef::Job(number)) => Some(number),
         _ => None,
     }
 }

@@ -7,8 +7,8 @@ use super::record::{self, Record};
 use super::table::{self, Field, View};
 use super::values::VolumeRef;
 use crate::client::{
-    self, Connection, JobProxy, ManagerProxy, ObjectId, ObjectPath, Options, PoolProxy, Properties,
-    VolumeProxy,
+    self, Connection, JobProxy, ManagerProxy, ObjectPath, ObjectRef, Options, PoolProxy,
+    Properties, VolumeProxy,
 };
 use crate::model::{Error, ErrorKind, Result, Uuid};
 use std::collections::HashMap;
@@ -122,11 +122,11 @@ impl Session {
 
     /// All properties of an object of ours.
     pub(super) async fn properties(&self, path: &ObjectPath) -> Result<Properties> {
-        let interface = match ObjectId::from_path(path.as_str()) {
-            Some(ObjectId::Pool(_)) => "org.poold1.Pool",
-            Some(ObjectId::Volume(..)) => "org.poold1.Volume",
-            Some(ObjectId::Job(_)) => "org.poold1.Job",
-            None => {
+        let interface = match ObjectRef::parse(path.as_str()) {
+            Some(ObjectRef::Pool(_)) => "org.poold1.Pool",
+            Some(ObjectRef::Volume(..)) => "org.poold1.Volume",
+            Some(ObjectRef::Job(_)) => "org.poold1.Job",
+            _ => {
                 return Err(Error::new(ErrorKind::UnknownObject, format!("no object {path}")));
             }
         };
@@ -136,7 +136,7 @@ impl Session {
     /// The record of an object; a volume's pool is named.
     pub(super) async fn record(&self, path: &ObjectPath) -> Result<Record> {
         let mut record = record::record(path, &self.properties(path).await?);
-        if let Some(ObjectId::Volume(..)) = ObjectId::from_path(path.as_str()) {
+        if let Some(ObjectRef::Volume(..)) = ObjectRef::parse(path.as_str()) {
             let pool = self.names().await?.show(record::text(&record, "pool"));
             record.insert("pool".to_owned(), pool.into());
         }
@@ -160,7 +160,7 @@ pub(super) struct Names(HashMap<Uuid, String>);
 impl Names {
     /// Remembers a pool.
     pub(super) fn learn(&mut self, path: &ObjectPath, properties: &Properties) {
-        if let Some(ObjectId::Pool(uuid)) = ObjectId::from_path(path.as_str())
+        if let Some(ObjectRef::Pool(uuid)) = ObjectRef::parse(path.as_str())
             && let Some(name) = properties.get("Name").map(|name| client::to_json(name))
             && let Some(name) = name.as_str()
         {
@@ -171,11 +171,11 @@ impl Names {
     /// `POOL`, `POOL/VOLUME`, a job's number, or the path of what has no name.
     pub(super) fn show(&self, path: &str) -> String {
         let pool = |uuid: &Uuid| self.0.get(uuid).cloned().unwrap_or_else(|| uuid.to_string());
-        match ObjectId::from_path(path) {
-            Some(ObjectId::Pool(uuid)) => pool(&uuid),
-            Some(ObjectId::Volume(uuid, name)) => format!("{}/{name}", pool(&uuid)),
-            Some(ObjectId::Job(number)) => number.to_string(),
-            None => path.to_owned(),
+        match ObjectRef::parse(path) {
+            Some(ObjectRef::Pool(uuid)) => pool(&uuid),
+            Some(ObjectRef::Volume(uuid, name)) => format!("{}/{name}", pool(&uuid)),
+            Some(ObjectRef::Job(number)) => number.to_string(),
+            _ => path.to_owned(),
         }
     }
 }

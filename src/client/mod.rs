@@ -23,14 +23,13 @@ mod connection;
 mod error;
 mod events;
 mod objects;
-mod paths;
 mod proxies;
 mod value;
 
+pub use crate::path::{JOBS, ObjectRef, POOLS};
 pub use connection::{SOCKET, connect, connect_peer};
 pub use events::{Event, events};
 pub use objects::{Objects, Properties, objects, properties};
-pub use paths::{JOBS, ObjectId, POOLS};
 pub use proxies::{
     JobProxy, ManagerProxy, Options, PoolProxy, Record, SecretProxy, VolumeProxy, VolumeRecord,
 };

@@ -175,25 +175,8 @@ impl Pool {
 
 /// A volume as a caller asks for it.
 pub fn volume_def(name: &str, format: VolumeFormat, capacity: Option<u64>) -> VolumeDef {
-    VolumeDef {
-        name: VolumeName::new(name).unwrap(),
-        key: None,
-        kind: VolumeKind::File,
-        capacity,
-        allocation: None,
-        physical: None,
-        extents: Vec::new(),
-        path: None,
-        format: Some(format),
-        permissions: None,
-        timestamps: None,
-        compat: None,
-        nocow: false,
-        cluster_size: None,
-        features: None,
-        encryption: None,
-        backing: None,
-    }
+    let def = VolumeDef::new(VolumeName::new(name).unwrap(), PoolType::Dir);
+    VolumeDef { capacity, format: Some(format), ..def }
 }
 
 /// Runs a program that must succeed; what it said.

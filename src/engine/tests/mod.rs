@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::host::SystemHost;
 use crate::model::{
     Error, ErrorKind, Features, PoolDef, PoolName, PoolType, Source, Target, Uuid, VolumeDef,
-    VolumeKind, VolumeName,
+    VolumeName,
 };
 use crate::store::Store;
 use sim::Sim;
@@ -103,25 +103,8 @@ fn pool_def(name: &str) -> PoolDef {
 }
 
 fn volume_def(name: &str, capacity: u64) -> VolumeDef {
-    VolumeDef {
-        name: VolumeName::new(name).unwrap(),
-        key: None,
-        kind: VolumeKind::File,
-        capacity: Some(capacity),
-        allocation: None,
-        physical: None,
-        extents: Vec::new(),
-        path: None,
-        format: None,
-        permissions: None,
-        timestamps: None,
-        compat: None,
-        nocow: false,
-        cluster_size: None,
-        features: None,
-        encryption: None,
-        backing: None,
-    }
+    let def = VolumeDef::new(VolumeName::new(name).unwrap(), PoolType::Dir);
+    VolumeDef { capacity: Some(capacity), ..def }
 }
 
 async fn create(pool: &PoolHandle, name: &str) -> JobHandle {

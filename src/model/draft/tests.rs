@@ -1,3 +1,5 @@
+//! Drafts of definitions: what is filled in, what is refused.
+
 use super::*;
 use crate::model::{HostAddress, SourceDevice};
 

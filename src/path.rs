@@ -1,17 +1,22 @@
-//! Object paths: what object a path names, and the path of an object.
+//! Object paths: what object a path names, and the path of an object; for both ends of the bus,
+//! `bus` and `client`.
 
 use crate::model::{Uuid, VolumeName};
 use std::fmt::Write;
 
 /// The manager's path; every other one is below.
-pub(super) const ROOT: &str = "/org/poold1";
+pub const ROOT: &str = "/org/poold1";
+/// The ObjectManager of all pools.
+pub const POOLS: &str = "/org/poold1/pools";
+/// The ObjectManager of all jobs.
+pub const JOBS: &str = "/org/poold1/jobs";
 /// What "no object" is on the bus.
-pub(super) const NONE: &str = "/";
+pub const NONE: &str = "/";
 
 /// A node of the object tree; whether a pool, volume, job or secret of that name exists is
 /// another question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ObjectRef {
+pub enum ObjectRef {
     /// `/`
     Root,
     /// `/org`
@@ -40,7 +45,7 @@ pub(super) enum ObjectRef {
 
 impl ObjectRef {
     /// What a path names. Every object has exactly one path: other spellings name nothing.
-    pub(super) fn parse(path: &str) -> Option<Self> {
+    pub fn parse(path: &str) -> Option<Self> {
         match path {
             "/" => return Some(Self::Root),
             "/org" => return Some(Self::Org),
@@ -69,18 +74,18 @@ impl ObjectRef {
     }
 
     /// Its path.
-    pub(super) fn path(&self) -> String {
+    pub fn path(&self) -> String {
         match self {
             Self::Root => "/".to_owned(),
             Self::Org => "/org".to_owned(),
             Self::Manager => ROOT.to_owned(),
-            Self::Pools => format!("{ROOT}/pools"),
-            Self::Pool(uuid) => format!("{ROOT}/pools/{}", uuid.simple()),
+            Self::Pools => POOLS.to_owned(),
+            Self::Pool(uuid) => format!("{POOLS}/{}", uuid.simple()),
             Self::VolumesRoot => format!("{ROOT}/volumes"),
             Self::Volumes(uuid) => format!("{ROOT}/volumes/{}", uuid.simple()),
             Self::Volume(uuid, name) => volume_path(*uuid, name),
-            Self::Jobs => format!("{ROOT}/jobs"),
-            Self::Job(number) => format!("{ROOT}/jobs/{number}"),
+            Self::Jobs => JOBS.to_owned(),
+            Self::Job(number) => format!("{JOBS}/{number}"),
             Self::Secrets => format!("{ROOT}/secrets"),
             Self::Secret(uuid) => format!("{ROOT}/secrets/{}", uuid.simple()),
         }
@@ -88,7 +93,7 @@ impl ObjectRef {
 }
 
 /// The path of a volume.
-pub(super) fn volume_path(pool: Uuid, name: &VolumeName) -> String {
+pub fn volume_path(pool: Uuid, name: &VolumeName) -> String {
     let mut path = String::with_capacity(64 + name.as_str().len());
     let _ = write!(path, "{ROOT}/volumes/{}/", pool.simple());
     escape(name.as_str(), &mut path);
@@ -98,7 +103,7 @@ pub(super) fn volume_path(pool: Uuid, name: &VolumeName) -> String {
 /// Appends `label` as one element of an object path, as sd-bus's `sd_bus_path_encode` does: ASCII
 /// letters and digits stay, but for a digit at the start; every other byte is `_` and two hex
 /// digits; the empty string is `_`.
-pub(super) fn escape(label: &str, path: &mut String) {
+pub fn escape(label: &str, path: &mut String) {
     if label.is_empty() {
         path.push('_');
     }
@@ -207,7 +212,8 @@ mod tests {
         #[test]
         fn a_path_names_the_object_it_was_made_from(object in objects()) {
             let path = object.path();
-            prop_assert!(zbus::ObjectPath::try_from(path.as_str()).is_ok());
+            let element = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            prop_assert!(path == "/" || path[1..].split('/').all(|part| !part.is_empty() && element(part)));
             prop_assert_eq!(ObjectRef::parse(&path), Some(object));
         }
 
