@@ -58,25 +58,26 @@ impl Actor {
         let transient = !snapshot.persistent;
         let backend = self.shared.backend(&def, JobOperation::PoolStart)?;
         backend.check_definition(&def)?;
-        let store = Arc::clone(&self.shared.store);
         let patience = Patience::Within(self.shared.options.start_timeout);
         let active = self
             .run(Some(job), patience, "the start")
             .run_or(
                 move |ctx| {
                     let activation = backend.start(&def, ctx)?;
-                    let active = ActivePool { def, activation };
-                    let kept = run_state(&active, transient)
-                        .and_then(|state| store.save_run_state(&state));
-                    if let Err(error) = kept {
-                        backend.stop(&active, StopOptions::default(), ctx)?;
-                        return Err(error);
-                    }
-                    Ok(active)
+                    Ok(ActivePool { def, activation })
                 },
                 Late::Started,
             )
             .await?;
+        // Not by the worker: one that returns when it was given up must not say what is so.
+        let kept = match run_state(&active, transient) {
+            Ok(state) => self.shared.store(move |store| store.save_run_state(&state)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            self.undo_late(Late::Started(active)).await?;
+            return Err(error);
+        }
         self.pool.update(&self.shared, |core, _| {
             core.active = Some(Arc::new(active));
             core.epoch += 1;
@@ -156,9 +157,8 @@ impl Actor {
         by_hand: bool,
     ) -> Result<()> {
         let backend = self.shared.backend_of(active.def.pool_type)?;
-        let store = Arc::clone(&self.shared.store);
-        let snapshot = self.pool.snapshot();
-        let persistent = snapshot.persistent;
+        let persistent = self.pool.snapshot().persistent;
+        let def = Arc::clone(&active.def);
         let patience = match options.force {
             true => {
                 let left = by.saturating_duration_since(Instant::now());
@@ -169,13 +169,16 @@ impl Actor {
         };
         let uuid = self.pool.uuid;
         self.run(job, patience, "the stop")
-            .run(move |ctx| {
-                backend.stop(&active, options, ctx)?;
+            .run(move |ctx| backend.stop(&active, options, ctx))
+            .await?;
+        // Not by the worker: one that returns when it was given up must not say what is so.
+        self.shared
+            .store(move |store| {
                 if !(by_hand && persistent) {
                     return store.remove_run_state(uuid);
                 }
                 store.save_run_state(&RunState {
-                    def: active.def.as_ref().clone(),
+                    def: def.as_ref().clone(),
                     activation: None,
                     stopped_by_hand: true,
                     transient: false,

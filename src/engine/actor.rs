@@ -254,7 +254,7 @@ impl Actor {
         self.vanish_if_over().await;
     }
 
-    async fn undo_late(&self, late: Late) -> Result<()> {
+    pub(super) async fn undo_late(&self, late: Late) -> Result<()> {
         let options = &self.shared.options;
         match late {
             Late::Nothing => Ok(()),

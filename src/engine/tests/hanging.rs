@@ -115,3 +115,40 @@ async fn a_start_that_hangs_is_undone_when_it_returns() {
     world.sim.called("dead", "stop", 1).await;
     pool.start(None, &ROOT).await.unwrap().wait().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_hung_says_nothing_of_the_pool_when_it_returns() {
+    let mut world = World::impatient();
+    let (hung, again) = (world.defined("hung").await, world.started("again").await);
+    world.sim.hang("hung", "start");
+    world.sim.hang("again", "stop");
+    let start = hung.start(None, &ROOT).await.unwrap();
+    let stop = again.stop(StopOptions::default(), &ROOT).await.unwrap();
+    for job in [start, stop] {
+        assert_eq!(kind(job.wait().await), Some(ErrorKind::TimedOut));
+    }
+    world.sim.release("hung", "start");
+    world.sim.release("again", "stop");
+    until(&world.engine, &hung, |now| now.state == PoolState::Inactive).await;
+    until(&world.engine, &again, |now| now.state == PoolState::Active).await;
+    // Waits for what the actors have under way.
+    hung.set_autostart(true).await.unwrap();
+    world.restart();
+    assert_eq!(state(&world.engine.find_pool("hung").unwrap()), PoolState::Inactive);
+    assert_eq!(state(&world.engine.find_pool("again").unwrap()), PoolState::Active);
+}
+
+#[tokio::test]
+async fn a_forced_stop_ends_a_pool_whose_first_reading_hangs() {
+    let mut world = World::impatient();
+    world.started("dead").await;
+    world.restart();
+    world.sim.hang("dead", "refresh");
+    world.engine.resume();
+    world.sim.called("dead", "refresh", 2).await;
+    let pool = world.engine.find_pool("dead").unwrap();
+    let options = StopOptions { force: true, ..StopOptions::default() };
+    pool.stop(options, &ROOT).await.unwrap().wait().await.unwrap();
+    assert_eq!(state(&pool), PoolState::Inactive);
+    world.sim.release("dead", "refresh");
+}
