@@ -279,9 +279,11 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
 
 /// The error of an operation that a type cannot do.
 pub fn unsupported(info: &BackendInfo, operation: Operation) -> Error {
-    let why = if info.implemented { "do not support" } else { "are not implemented yet: no" };
-    Error::new(
-        ErrorKind::NotSupported,
-        format!("{} pools {why} {}", info.pool_type, operation.as_str()),
-    )
+    let why = match info.implemented {
+        true => format!("do not support {}", operation.as_str()),
+        false => {
+            "are not implemented yet; they can only be defined, shown and undefined".to_owned()
+        }
+    };
+    Error::new(ErrorKind::NotSupported, format!("{} pools {why}", info.pool_type))
 }

@@ -174,6 +174,11 @@ async fn autostart_all(session: &Session) -> anyhow::Result<()> {
             &numbers.iter().map(|number| format!("{number}\n")).collect::<String>(),
         );
     }
+    if jobs.is_empty() && !session.global.json && !session.global.quiet {
+        return output::print(
+            "Nothing to start: what starts at boot is active, was stopped by hand or cannot start\n",
+        );
+    }
     let names = session.names().await?;
     let mut failed = None;
     for path in jobs {

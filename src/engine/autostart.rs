@@ -45,7 +45,8 @@ pub(super) async fn now(shared: &Arc<Shared>, caller: &Caller) -> Result<Vec<Job
                 tokio::spawn(bring_up(Arc::clone(shared), pool, Some(job)));
             }
             Err(error) if error.kind() == ErrorKind::LimitsExceeded => return Err(error),
-            Err(error) => publish_wait(shared, &pool, &error, 0),
+            // Not tried again: it cannot be, or another job has the pool.
+            Err(error) => publish(shared, &pool, &error, None),
         }
     }
     Ok(jobs)
@@ -80,7 +81,7 @@ async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandl
         if hopeless || stop.is_cancelled() || shared.closing.is_cancelled() {
             break;
         }
-        publish_wait(&shared, &pool, &error, due(pause));
+        publish(&shared, &pool, &error, Some(due(pause)));
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
             () = look_out.appearance() => pause = shared.options.retry.0,
@@ -114,11 +115,14 @@ fn due(pause: Duration) -> u64 {
     now_micros().saturating_add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn publish_wait(shared: &Shared, pool: &Pool, error: &Error, next_try: u64) {
+/// Says what failed and, where it is tried again, when and what it waits for.
+fn publish(shared: &Shared, pool: &Pool, error: &Error, next_try: Option<u64>) {
     tracing::warn!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "autostart of {}: {error}", pool.describe());
     pool.update(shared, |_, next| {
-        next.waiting_for = super::live::awaited(&next.def);
-        next.next_try = next_try;
+        if let Some(next_try) = next_try {
+            next.waiting_for = super::live::awaited(&next.def);
+            next.next_try = next_try;
+        }
         next.last_error = Some(error.clone());
     });
 }

@@ -90,6 +90,7 @@ impl Engine {
             _ => {}
         }
         let def = Arc::new(define::with_uuid(&self.shared, def)?);
+        let name = def.name.clone();
         let pool = define::define(&self.shared, Definition::asked(def, &options)).await?;
         let handle = PoolHandle { shared: Arc::clone(&self.shared), pool };
         let job = if options.start {
@@ -101,7 +102,10 @@ impl Engine {
                     if options.transient && !handle.snapshot().persistent {
                         handle.ask(super::actor::Command::Forget).await?;
                     }
-                    return Err(error);
+                    return Err(match handle.snapshot().persistent {
+                        true => error.context(format!("pool {name} is defined, but not started")),
+                        false => error,
+                    });
                 }
             }
         } else if let Some(mode) = options.build {

@@ -62,7 +62,7 @@ impl From<Flaw> for Error {
         let separator = if flaw.element.is_empty() { "" } else { ": " };
         Error::new(
             ErrorKind::InvalidArgument,
-            format!("pool definition: {}{separator}{}", flaw.element, flaw.message),
+            format!("{}{separator}{}", flaw.element, flaw.message),
         )
     }
 }
@@ -78,7 +78,9 @@ impl PoolDraft {
     /// The definition this draft means: libvirt's defaults filled in, everything checked.
     /// `InvalidArgument` names the element that is missing, out of place or wrong.
     pub fn complete(self) -> Result<PoolDef> {
-        Ok(self.check()?)
+        let name = self.name.as_deref().and_then(|name| PoolName::new(name).ok());
+        let what = name.map_or("pool definition".to_owned(), |name| format!("pool {name}"));
+        self.check().map_err(|flaw| Error::from(flaw).context(what))
     }
 
     /// What the draft says of where to look for sources: each part allowed for the type and
