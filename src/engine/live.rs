@@ -111,10 +111,8 @@ pub(super) fn follow(shared: &Arc<Shared>, pool: &Arc<Pool>, watch: DirectoryWat
                 pool.send(&shared, Command::Lost);
                 return;
             }
-            if changes.overflow {
+            if changes.overflow || !reader::reread(&pool, names(&changes)) {
                 reload(&shared, &pool).await;
-            } else {
-                reader::reread(&pool, names(&changes));
             }
         }
     })))

@@ -12,6 +12,10 @@ use std::sync::Arc;
 /// Volumes read by one operation.
 const BATCH: usize = 256;
 
+/// Volumes that wait to be read at most: who makes and removes files without end must not fill the
+/// memory while the storage is slow.
+const MOST_PENDING: usize = 16 * 1024;
+
 /// What an operation read.
 type Readings = (Vec<(VolumeName, Result<Option<Volume>>)>, Option<Usage>);
 
@@ -31,10 +35,19 @@ pub(super) fn spawn(shared: &Arc<Shared>, pool: &Arc<Pool>) {
     });
 }
 
-/// Asks for volumes to be read again; those under a job when it ends.
-pub(super) fn reread(pool: &Pool, names: impl IntoIterator<Item = VolumeName>) {
-    pool.change(|core| core.pending.extend(names));
+/// Asks for volumes to be read again; those under a job when it ends. False when so many wait that
+/// the whole is better read: none is noted then.
+pub(super) fn reread(pool: &Pool, names: impl IntoIterator<Item = VolumeName>) -> bool {
+    let noted = pool.change(|core| {
+        core.pending.extend(names);
+        let few = core.pending.len() <= MOST_PENDING;
+        if !few {
+            core.pending.clear();
+        }
+        few
+    });
     pool.stirred.notify_one();
+    noted
 }
 
 fn take(pool: &Pool) -> Option<Vec<VolumeName>> {

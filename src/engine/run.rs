@@ -148,8 +148,10 @@ impl Run<'_> {
                 () = given_up => return Err(begun.elapsed()),
                 () = cancelled(self.job), if !cancel.is_cancelled() => {
                     cancel.cancel();
+                    // One that lasts while the pool lives may be writing out what it wrote: that
+                    // it does not hear at once condemns nobody else's work there.
                     let grace = Instant::now() + self.shared.options.stop_timeout / 2;
-                    hard = Some(hard.map_or(grace, |hard| hard.min(grace)));
+                    hard = hard.map(|hard| hard.min(grace));
                 }
                 () = tokio::time::sleep_until(check), if hard.is_none() => {
                     let now = self.job.map(|job| job.progress.get());

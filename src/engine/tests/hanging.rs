@@ -152,3 +152,21 @@ async fn a_forced_stop_ends_a_pool_whose_first_reading_hangs() {
     assert_eq!(state(&pool), PoolState::Inactive);
     world.sim.release("dead", "refresh");
 }
+
+#[tokio::test]
+async fn a_cancelled_job_that_is_slow_to_hear_it_costs_the_pool_nothing() {
+    let world = World::impatient();
+    let pool = world.started("slow").await;
+    world.sim.hang("slow", "create");
+    let job = create(&pool, "a").await;
+    world.sim.called("slow", "create", 1).await;
+    let before = world.sim.calls("slow", "usage");
+    job.cancel().unwrap();
+    // So many looks whether the pool lives take longer than a cancelled job has to end.
+    world.sim.called("slow", "usage", before + 6).await;
+    assert_eq!((state(&pool), job.snapshot().state), (PoolState::Active, JobState::Running));
+    pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
+    world.sim.release("slow", "create");
+    job.wait().await.unwrap();
+    assert_eq!(names(&pool), ["a"], "it was done before it heard");
+}

@@ -1,6 +1,8 @@
 //! Following a real directory.
 
 use super::*;
+use crate::engine::pool::{Pool, blank};
+use crate::engine::reader::reread;
 use std::path::{Path, PathBuf};
 
 /// An engine with the real backends.
@@ -150,6 +152,17 @@ async fn what_poold_makes_itself_is_announced_once_and_whole() {
     let a = VolumeName::new("a").unwrap();
     pool.delete_volume(&a, false, &ROOT).await.unwrap().wait().await.unwrap();
     assert!(names(&pool).is_empty() && !host.target().join("a").exists());
+}
+
+#[test]
+fn names_that_wait_to_be_read_are_bounded() {
+    let snapshot = blank(Arc::new(pool_def("images")), true, false);
+    let (pool, _inbox) = Pool::new(snapshot, Default::default());
+    let name = |number: u32| VolumeName::new(&format!("f{number}")).unwrap();
+    assert!(reread(&pool, (0..1000).map(name)));
+    assert_eq!(pool.look(|core| core.pending.len()), 1000);
+    assert!(!reread(&pool, (0..100_000).map(name)));
+    assert_eq!(pool.look(|core| core.pending.len()), 0);
 }
 
 fn names_of(pool: &PoolSnapshot) -> Vec<String> {
