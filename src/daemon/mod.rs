@@ -10,7 +10,7 @@ mod logging;
 mod notify;
 mod options;
 
-use crate::host::exit_now;
+use crate::host::{exit_now, give_back_freed_memory};
 use crate::model::{Error, Result};
 use clap::Parser;
 use config::Config;
@@ -23,6 +23,7 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// Runs poold with the process's arguments.
 pub fn main() -> ExitCode {
+    give_back_freed_memory();
     let options = options::Options::parse();
     umask(Mode::from_bits_truncate(0o077));
     let (file, must_exist) = options.config_file();

@@ -22,7 +22,7 @@ pub use inotify::{DirectoryChanges, DirectoryWatch, DirectoryWatcher};
 pub use lifetime::Lifetime;
 pub use limits::{CancelToken, Limits};
 pub use mounts::{Mount, MountTable, MountWatch};
-pub use own_process::{exit_now, take_passed_descriptors};
+pub use own_process::{exit_now, give_back_freed_memory, take_passed_descriptors};
 pub use packages::program_and_packages;
 pub use tool::{Command, Host, Output, SystemHost};
 pub use way::{Trust, is_roots, walk};
