@@ -170,13 +170,7 @@ async fn a_frozen_authority_holds_up_nobody_but_who_asked_and_asks_are_counted()
 
 /// polkitd as the test plays it: the questions it gets, and the way to answer them.
 async fn polkitd() -> (Polkit, MessageStream, Connection) {
-    let (near, far) = UnixStream::pair().unwrap();
-    let server = connection::Builder::unix_stream(near.into_std().unwrap())
-        .server(Guid::generate())
-        .p2p()
-        .build();
-    let client = connection::Builder::unix_stream(far.into_std().unwrap()).p2p().build();
-    let (near, far) = tokio::try_join!(server, client).unwrap();
+    let (near, far) = pair().await;
     (Polkit::new(near), MessageStream::from(&far), far)
 }
 

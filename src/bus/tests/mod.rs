@@ -211,16 +211,21 @@ impl Authority for FakeAuthority {
     }
 }
 
+/// Two ends of one connection.
+async fn pair() -> (Connection, Connection) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let server = connection::Builder::unix_stream(near.into_std().unwrap())
+        .server(Guid::generate())
+        .p2p()
+        .build();
+    let client = connection::Builder::unix_stream(far.into_std().unwrap()).p2p().build();
+    tokio::try_join!(server, client).unwrap()
+}
+
 impl FakeBus {
     /// A bus with one caller of uid 1000, whose name has an owner as long as `present`.
     async fn new(world: &World, authority: Arc<FakeAuthority>, present: bool) -> Self {
-        let (near, far) = UnixStream::pair().unwrap();
-        let server = connection::Builder::unix_stream(near.into_std().unwrap())
-            .server(Guid::generate())
-            .p2p()
-            .build();
-        let client = connection::Builder::unix_stream(far.into_std().unwrap()).p2p().build();
-        let (connection, far_end) = tokio::try_join!(server, client).unwrap();
+        let (connection, far_end) = pair().await;
         let (sent, answers) = mpsc::unbounded_channel();
         let mut stream = MessageStream::from(&far_end);
         let driver = far_end;
