@@ -103,10 +103,14 @@ pub struct Activation {
     /// Whether the storage was in place already, so that a stop leaves it.
     pub adopted: bool,
     /// Identity of the mount that the target is on (statx STX_MNT_ID), for types with a target
-    /// directory; operations on another one are `Inaccessible`.
+    /// directory. On another one, the directory must prove by its birth that it is the same.
     pub mount_id: Option<u64>,
-    /// Device and inode of the target directory.
+    /// Device and inode of the target directory; operations on another one are `Inaccessible`.
     pub directory: Option<(u64, u64)>,
+    /// When that was created (seconds, nanoseconds), where the file system knows it: numbers of
+    /// devices and inodes are used again.
+    #[serde(default)]
+    pub born: Option<(i64, u32)>,
 }
 
 /// An active pool, as operations on its content take it.

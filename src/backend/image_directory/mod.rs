@@ -26,6 +26,7 @@ pub(super) fn activation(directory: &Directory) -> Activation {
         adopted: false,
         mount_id: stat.mount_id,
         directory: Some((stat.device, stat.inode)),
+        born: stat.btime,
     }
 }
 
@@ -51,10 +52,15 @@ impl<'a> ImageDirectory<'a> {
         })?;
         let found = activation(&directory);
         let started = &pool.activation;
-        let same_mount = started.mount_id.is_none() || started.mount_id == found.mount_id;
-        let same_directory = started.directory.is_none() || started.directory == found.directory;
+        let same_directory = (started.directory.is_none() || started.directory == found.directory)
+            && (started.born.is_none() || started.born == found.born);
+        // The same file system mounted again, or seen by a daemon in another mount namespace, has
+        // another mount id; without a birth, another disk in its place could have all the numbers.
+        let same_mount = started.mount_id.is_none()
+            || started.mount_id == found.mount_id
+            || (same_directory && started.born.is_some());
         if !(same_mount && same_directory) {
-            let what = if same_mount { "was replaced" } else { "is on another mount" };
+            let what = if same_directory { "is on another mount" } else { "was replaced" };
             return Err(Error::new(
                 ErrorKind::Inaccessible,
                 format!(

@@ -1,7 +1,7 @@
 //! Defining, building, starting, replacing and deleting the directory.
 
 use super::fixture::{defined, started, volume_def};
-use crate::backend::{BuildMode, StopOptions};
+use crate::backend::{Activation, BuildMode, Listing, StopOptions};
 use crate::model::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
@@ -57,6 +57,33 @@ fn a_system_directory_is_no_pool_even_behind_a_link() {
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     }
+}
+
+#[test]
+fn a_directory_on_another_mount_must_prove_by_its_birth_that_it_is_the_same() {
+    let mut pool = started();
+    let started = pool.active.activation.clone();
+    let mut list = |activation: Activation| {
+        pool.active.activation = activation;
+        pool.backend.refresh(&pool.active, &pool.ctx)
+    };
+    let elsewhere = Activation { mount_id: Some(u64::MAX), ..started.clone() };
+    let inaccessible = |result: Result<Listing>| {
+        let error = result.expect_err("it is not known to be the same");
+        assert_eq!(error.kind(), ErrorKind::Inaccessible, "{error}");
+        error
+    };
+    let unproven = inaccessible(list(Activation { born: None, ..elsewhere.clone() }));
+    assert!(unproven.message().contains("another mount"), "{unproven}");
+    let born_later = started.born.map(|(seconds, nanoseconds)| (seconds + 1, nanoseconds));
+    if born_later.is_none() {
+        println!("RESULT unit remounted-directory skip this file system keeps no birth times");
+        return;
+    }
+    inaccessible(list(Activation { born: born_later, ..elsewhere.clone() }));
+    let reused = inaccessible(list(Activation { born: born_later, ..started }));
+    assert!(reused.message().contains("replaced"), "{reused}");
+    list(elsewhere).unwrap();
 }
 
 #[test]
