@@ -45,6 +45,8 @@ pub(super) async fn now(shared: &Arc<Shared>, caller: &Caller) -> Result<Vec<Job
                 tokio::spawn(bring_up(Arc::clone(shared), pool, Some(job)));
             }
             Err(error) if error.kind() == ErrorKind::LimitsExceeded => return Err(error),
+            // The boot's autostart was faster.
+            Err(error) if error.kind() == ErrorKind::Active => {}
             // Not tried again: it cannot be, or another job has the pool.
             Err(error) => publish(shared, &pool, &error, None),
         }
@@ -52,10 +54,12 @@ pub(super) async fn now(shared: &Arc<Shared>, caller: &Caller) -> Result<Vec<Job
     Ok(jobs)
 }
 
+/// One that starts already is wanted too: its start is joined, so that whoever asked can wait for it.
 fn wanted(pool: &Pool) -> bool {
     let now = pool.snapshot();
     let by_hand = pool.look(|core| core.stopped_by_hand);
-    now.autostart && now.persistent && now.state == PoolState::Inactive && !by_hand
+    let startable = matches!(now.state, PoolState::Inactive | PoolState::Starting);
+    now.autostart && now.persistent && startable && !by_hand
 }
 
 /// Tries until the pool is up, or nobody wants it any more. `job` is a first try under way.

@@ -131,17 +131,19 @@ impl PoolHandle {
         }
         let slot = self.shared.jobs.reserve(caller)?;
         let id = self.shared.store(|store| store.next_job_number()).await?;
-        let (job, new) = self.pool.update(&self.shared, |core, _| {
+        let (job, new) = self.pool.update(&self.shared, |core, _| -> Result<_> {
+            // Once more: another job may have come, or ended, meanwhile.
+            self.admit(work, core)?;
             if let Some(job) = core.joinable(work) {
-                return (job, false);
+                return Ok((job, false));
             }
             let job = self.shared.jobs.add(slot, id, operation, self.pool.uuid, None);
             core.queue.push(Arc::clone(&job));
             if matches!(work, Work::Refresh) {
                 core.refresh = Some(Arc::clone(&job));
             }
-            (job, true)
-        });
+            Ok((job, true))
+        })?;
         if new {
             self.pool.send(&self.shared, Command::Job(Arc::clone(&job), work));
         }
@@ -196,7 +198,7 @@ impl Core {
         let last = match work {
             Work::Refresh => self.refresh.as_ref(),
             Work::Start(None) => {
-                self.queue.last().filter(|job| job.snapshot().operation == JobOperation::PoolStart)
+                self.next_change().filter(|job| job.snapshot().operation == JobOperation::PoolStart)
             }
             _ => None,
         };

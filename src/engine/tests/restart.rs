@@ -94,6 +94,23 @@ async fn autostart_tries_until_the_storage_is_there_and_once_per_boot() {
 }
 
 #[tokio::test]
+async fn who_asks_for_an_autostart_beside_the_boots_waits_for_the_same_start() {
+    let mut world = World::impatient();
+    world.defined("images").await.set_autostart(true).await.unwrap();
+    world.restart();
+    world.sim.hold("images", "start");
+    world.engine.resume();
+    world.sim.called("images", "start", 1).await;
+    let jobs = world.engine.autostart(&ROOT).await.unwrap();
+    let [job] = &jobs[..] else { panic!("{} jobs", jobs.len()) };
+    assert!(!job.snapshot().state.ended());
+    world.sim.release("images", "start");
+    job.wait().await.unwrap();
+    assert_eq!(state(&world.engine.find_pool("images").unwrap()), PoolState::Active);
+    assert!(world.engine.autostart(&ROOT).await.unwrap().is_empty(), "nothing is left to do");
+}
+
+#[tokio::test]
 async fn a_pool_stopped_by_hand_stays_stopped() {
     let mut world = World::impatient();
     let pool = world.started("images").await;
