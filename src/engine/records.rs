@@ -115,23 +115,22 @@ pub(super) struct Backings {
 /// is after the volume became known or failed.
 pub(super) struct Promise {
     shared: Arc<Shared>,
-    pool: Uuid,
-    name: VolumeName,
+    what: (Box<str>, Uuid, VolumeName),
 }
 
 impl Promise {
     /// Says that `name` will be a difference to the file at `path`. From here on that is in use.
     pub(super) fn new(shared: &Arc<Shared>, pool: Uuid, name: &VolumeName, path: &str) -> Self {
-        shared.backings.promised().push((path.into(), pool, name.clone()));
-        Self { shared: Arc::clone(shared), pool, name: name.clone() }
+        let what = (path.into(), pool, name.clone());
+        shared.backings.promised().push(Clone::clone(&what));
+        Self { shared: Arc::clone(shared), what }
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
         let mut promised = self.shared.backings.promised();
-        let ours =
-            promised.iter().position(|(_, pool, name)| (pool, name) == (&self.pool, &self.name));
+        let ours = promised.iter().position(|promise| *promise == self.what);
         if let Some(ours) = ours {
             promised.swap_remove(ours);
         }
