@@ -184,13 +184,14 @@ impl PoolHandle {
         let handle = JobHandle(Arc::clone(&job));
         let (shared, pool) = (Arc::clone(&self.shared), Arc::clone(&self.pool));
         tokio::spawn(async move {
-            let what = job.snapshot().operation.as_str();
+            let operation = job.snapshot().operation;
+            let what = operation.as_str();
             let run = Run { shared: &shared, pool: &pool, job: Some(&job), patience, what };
             let (result, found, usage) = match run.run_or(work, late).await {
                 Ok((found, usage)) => (Ok(results(&job, found.as_ref())), Some(found), usage),
                 Err(error) => (Err(error), None, None),
             };
-            let lost = matches!(&found, Some(None)) && what == "volume-refresh";
+            let lost = matches!(&found, Some(None)) && operation == JobOperation::VolumeRefresh;
             let result = match lost {
                 false => result,
                 true => {
