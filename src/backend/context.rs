@@ -2,9 +2,10 @@
 
 use super::Undo;
 use crate::host::{Host, Limits};
-use crate::model::{Declaration, Result, Uuid, Volume, VolumeName};
-use std::sync::Arc;
+use crate::model::{Declaration, Result, SecretRef, SecretValue, Uuid, Volume, VolumeName};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What an operation is given besides its arguments; made by the engine for each.
 #[derive(Clone)]
@@ -21,6 +22,10 @@ pub struct OpContext {
     pub journal: Arc<dyn Journal>,
     /// The volumes of all pools.
     pub known: Arc<dyn KnownVolumes>,
+    /// Passphrases.
+    pub secrets: Arc<dyn Secrets>,
+    /// Where it says how it did what it did.
+    pub findings: Findings,
 }
 
 /// How far an operation is, in bytes; clones share the numbers.
@@ -42,6 +47,33 @@ impl Progress {
     pub fn get(&self) -> (u64, u64) {
         (self.0[0].load(Ordering::Relaxed), self.0[1].load(Ordering::Relaxed))
     }
+}
+
+/// How an operation did what it did ("method" is "reflink"): part of its job's result. Clones share
+/// it; the keys are documented with the method on the bus.
+#[derive(Debug, Clone, Default)]
+pub struct Findings(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Findings {
+    /// Says one thing; again replaces what was said.
+    pub fn say(&self, key: &'static str, what: impl Into<String>) {
+        self.lock().insert(key, what.into());
+    }
+
+    /// Takes all that was said.
+    pub fn take(&self) -> BTreeMap<&'static str, String> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The values of secrets.
+pub trait Secrets: Send + Sync {
+    /// The value of a secret; `NotFound` names it, `AuthenticationFailed` when it cannot be unsealed.
+    fn value(&self, secret: &SecretRef) -> Result<SecretValue>;
 }
 
 /// What the creators of volumes declared, kept across restarts.

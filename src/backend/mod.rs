@@ -8,16 +8,21 @@ mod image_directory;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 mod undo;
 mod unimplemented;
+mod volume_io;
 
 use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef, VolumeName,
+    WipeAlgorithm,
 };
-pub use context::{Journal, KnownVolumes, OpContext, Progress, Records};
+pub use context::{Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+pub use transfer::{Peer, TransferOptions};
 pub use undo::Undo;
+pub use volume_io::{VolumeAccess, VolumeIo};
 
 /// Something that a type of pool can do; the words are the bus's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -177,6 +182,25 @@ pub struct ResizeOptions {
     pub force: bool,
 }
 
+/// What a new volume is copied from.
+pub struct CloneSource {
+    /// The volume.
+    pub volume: Arc<Volume>,
+    /// Its content, open for reading; its image lock, where it has one, says that it is read.
+    pub io: VolumeIo,
+}
+
+/// Options of a wipe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WipeOptions {
+    /// What it is overwritten with.
+    pub algorithm: WipeAlgorithm,
+    /// Overwrite also what is not allocated, which allocates it.
+    pub allocate: bool,
+    /// Although it is in use, or on storage that keeps old content elsewhere.
+    pub force: bool,
+}
+
 /// A type of pool. Every method but `info` may block; unsupported ones answer `NotSupported`.
 pub trait Backend: Send + Sync {
     /// What it says of itself.
@@ -265,6 +289,44 @@ pub trait Backend: Send + Sync {
         _ctx: &OpContext,
     ) -> Result<Volume> {
         Err(unsupported(self.info(), Operation::ResizeVolume))
+    }
+
+    /// Opens a volume's content. Nobody deletes, moves or replaces it under the returned handle;
+    /// for writing it is refused (`Busy`) while it is in use, and then taken.
+    fn open_volume(
+        &self,
+        _pool: &ActivePool,
+        _volume: &Volume,
+        _access: VolumeAccess,
+        _ctx: &OpContext,
+    ) -> Result<VolumeIo> {
+        Err(unsupported(self.info(), Operation::OpenVolume))
+    }
+
+    /// Creates a volume with another one's content, whole or not at all, and reads it. The source
+    /// may be in another pool; what `def` leaves open is as in the source. Never a difference to
+    /// the source: that is `create_volume` with a backing store.
+    fn clone_volume(
+        &self,
+        _pool: &ActivePool,
+        _def: &VolumeDef,
+        _source: &CloneSource,
+        _preallocation: Preallocation,
+        _ctx: &OpContext,
+    ) -> Result<Volume> {
+        Err(unsupported(self.info(), Operation::CloneVolume))
+    }
+
+    /// Overwrites a volume's content and reads it; an image of a format that can be empty is an
+    /// empty one afterwards. Says what it did in the context's findings.
+    fn wipe_volume(
+        &self,
+        _pool: &ActivePool,
+        _volume: &Volume,
+        _options: WipeOptions,
+        _ctx: &OpContext,
+    ) -> Result<Volume> {
+        Err(unsupported(self.info(), Operation::WipeVolume))
     }
 
     /// Removes what a daemon that died left half-made in an active pool. Called before its first

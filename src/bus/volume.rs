@@ -78,6 +78,9 @@ impl Exposed for VolumeView {
         Property::new("Kind", |view| view.volume.kind.as_str().into()),
         Property::new("Format", |view| view.volume.format.as_str().into()),
         Property::new("FormatSource", |view| view.volume.format_source.as_str().into()),
+        Property::new("ContentFormat", |view| {
+            view.volume.content_format.map_or("", |format| format.as_str()).into()
+        }),
         Property::new("Pool", |view| path_value(ObjectRef::Pool(view.pool).path())),
         Property::new("Capacity", |view| view.volume.capacity.into()),
         Property::throttled("Allocation", |view| view.volume.allocation.into()),
@@ -91,6 +94,9 @@ impl Exposed for VolumeView {
         }),
         Property::new("Encrypted", |view| view.volume.encrypted().into()),
         Property::new("Incomplete", |view| view.volume.incomplete.is_some().into()),
+        Property::new("IncompleteReason", |view| {
+            view.volume.incomplete.as_deref().unwrap_or("").into()
+        }),
         Property::throttled("Modified", |view| view.volume.modified.into()),
         Property::new("Mode", |view| view.volume.mode.unwrap_or(NO_ID).into()),
         Property::new("Owner", |view| view.volume.owner.unwrap_or(NO_ID).into()),

@@ -20,6 +20,10 @@ pub enum JobOperation {
     VolumeDelete,
     VolumeResize,
     VolumeRefresh,
+    VolumeClone,
+    VolumeWipe,
+    VolumeUpload,
+    VolumeDownload,
 }
 
 impl JobOperation {
@@ -35,6 +39,10 @@ impl JobOperation {
             Self::VolumeDelete => "volume-delete",
             Self::VolumeResize => "volume-resize",
             Self::VolumeRefresh => "volume-refresh",
+            Self::VolumeClone => "volume-clone",
+            Self::VolumeWipe => "volume-wipe",
+            Self::VolumeUpload => "volume-upload",
+            Self::VolumeDownload => "volume-download",
         }
     }
 
@@ -49,6 +57,9 @@ impl JobOperation {
             Self::VolumeCreate => Operation::CreateVolume,
             Self::VolumeDelete => Operation::DeleteVolume,
             Self::VolumeResize => Operation::ResizeVolume,
+            Self::VolumeClone => Operation::CloneVolume,
+            Self::VolumeWipe => Operation::WipeVolume,
+            Self::VolumeUpload | Self::VolumeDownload => Operation::OpenVolume,
         }
     }
 

@@ -6,9 +6,9 @@
 use super::actor::Command;
 use super::jobs::Job;
 use super::pool::{Late, Pool};
-use super::records::{AllVolumes, JobJournal, StoreRecords};
+use super::records::{AllVolumes, JobJournal, NoSecrets, StoreRecords};
 use super::shared::Shared;
-use crate::backend::{Backend, Journal, OpContext};
+use crate::backend::{Backend, Findings, Journal, OpContext};
 use crate::host::{CancelToken, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -201,6 +201,8 @@ impl Run<'_> {
             records: Arc::new(StoreRecords(Arc::clone(&self.shared.store))),
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             known: Arc::new(AllVolumes(Arc::clone(self.shared))),
+            secrets: Arc::new(NoSecrets),
+            findings: Findings::default(),
         };
         (context, journal)
     }

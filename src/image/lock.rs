@@ -48,6 +48,20 @@ pub fn is_held(file: impl AsFd) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct Held<F: AsFd>(F);
 
+impl<F: AsFd> Held<F> {
+    /// The image.
+    pub fn get(&self) -> &F {
+        &self.0
+    }
+
+    /// The image, which stays locked until its open file is closed everywhere.
+    pub fn keep(self) -> F {
+        let kept = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `kept` is neither used nor dropped after this, so the file has one owner.
+        unsafe { std::ptr::read(&raw const kept.0) }
+    }
+}
+
 impl<F: AsFd> Drop for Held<F> {
     fn drop(&mut self) {
         // A failure leaves the lock to the closing of the file.

@@ -14,6 +14,7 @@ mod size;
 mod source;
 mod text;
 mod volume;
+mod wipe;
 
 pub use declaration::{Declaration, FileIdentity};
 pub use draft::{Flaw, PoolDraft};
@@ -22,7 +23,7 @@ pub use format::{FormatSource, VolumeFormat};
 pub use name::{PoolName, VolumeName};
 pub use pool::{Features, Permissions, PoolDef, RefreshAllocation, Target};
 pub use pool_type::{Need, PoolType, PoolTypeInfo};
-pub use secret::{SecretDef, SecretUsage};
+pub use secret::{SecretDef, SecretUsage, SecretValue};
 pub use size::{format_size, parse_scaled};
 pub use source::{
     Adapter, Auth, AuthKind, FcHost, FcParent, FreeExtent, HostAddress, PciAddress, ScsiHost,
@@ -34,3 +35,4 @@ pub use volume::{
     BackingStore, Encryption, Extent, ImageAttributes, Timestamps, Usage, Volume, VolumeDef,
     VolumeFeatures, VolumeKind,
 };
+pub use wipe::WipeAlgorithm;

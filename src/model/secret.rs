@@ -1,6 +1,8 @@
 //! What a secret is; its value is never part of this.
 
 use super::Uuid;
+use std::fmt;
+use zeroize::Zeroizing;
 
 /// A secret's description.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,4 +32,26 @@ pub enum SecretUsage {
     Iscsi(String),
     /// A CIFS user's password.
     Cifs(String),
+}
+
+/// The value of a secret: kept out of logs, wiped from memory when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(Zeroizing<Vec<u8>>);
+
+impl SecretValue {
+    /// A value.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(..)")
+    }
 }

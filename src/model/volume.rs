@@ -183,6 +183,9 @@ pub struct Volume {
     pub format: VolumeFormat,
     /// How the format is known.
     pub format_source: FormatSource,
+    /// What its content says that it is, where that is not its format: a hint that somebody wrote
+    /// another image into it.
+    pub content_format: Option<VolumeFormat>,
     /// What a guest sees, in bytes.
     pub capacity: u64,
     /// What it takes in the pool, in bytes.

@@ -186,6 +186,7 @@ impl<'a> Reader<'a> {
             kind,
             format: VolumeFormat::Raw,
             format_source: FormatSource::Probed,
+            content_format: None,
             capacity: 0,
             allocation: stat.allocated,
             physical: stat.size,

@@ -2,7 +2,7 @@
 
 use crate::backend::{
     self, Activation, ActivePool, Backend, Journal, KnownVolumes, Listing, OpContext,
-    Preallocation, Records, Undo,
+    Preallocation, Records, Secrets, Undo,
 };
 use crate::host::{Limits, SystemHost};
 use crate::model::*;
@@ -17,6 +17,8 @@ pub struct World {
     pub declared: Mutex<BTreeMap<(Uuid, VolumeName), Declaration>>,
     pub journal: Mutex<Vec<Undo>>,
     pub known: Mutex<Vec<Arc<Volume>>>,
+    /// Values of secrets, by the name of their usage or by uuid.
+    pub secrets: Mutex<BTreeMap<String, SecretValue>>,
     /// Whether declarations cannot be read.
     pub in_doubt: AtomicBool,
 }
@@ -40,6 +42,17 @@ impl Records for World {
     fn forget(&self, pool: Uuid, name: &VolumeName) -> Result<()> {
         self.declared.lock().unwrap().remove(&(pool, name.clone()));
         Ok(())
+    }
+}
+
+impl Secrets for World {
+    fn value(&self, secret: &SecretRef) -> Result<SecretValue> {
+        let name = match secret {
+            SecretRef::Uuid(uuid) => uuid.to_string(),
+            SecretRef::Usage(usage) => usage.clone(),
+        };
+        let found = self.secrets.lock().unwrap().get(&name).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no secret {name}")))
     }
 }
 
@@ -79,6 +92,8 @@ pub fn context(world: &Arc<World>) -> OpContext {
         records: world.clone(),
         journal: world.clone(),
         known: world.clone(),
+        secrets: world.clone(),
+        findings: backend::Findings::default(),
     }
 }
 

@@ -41,6 +41,8 @@ fn volume(number: usize) -> Volume {
         kind: VolumeKind::File,
         format: VolumeFormat::Raw,
         format_source: FormatSource::Probed,
+
+        content_format: None,
         capacity: 1 << 30,
         allocation: 4096,
         physical: 1 << 30,

@@ -144,6 +144,8 @@ pub fn volume(pool: &PoolDef, name: &VolumeName, size: u64) -> Volume {
         kind: VolumeKind::File,
         format: VolumeFormat::Raw,
         format_source: FormatSource::Probed,
+
+        content_format: None,
         capacity: size,
         allocation: size,
         physical: size,

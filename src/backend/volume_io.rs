@@ -1,0 +1,69 @@
+//! A volume's content, open.
+
+use crate::image::lock::Held;
+use crate::model::VolumeKind;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+/// What a volume's content is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeAccess {
+    /// Reading.
+    Read,
+    /// Reading and writing; refused while somebody uses it, unless `force`.
+    Write {
+        /// Although it is in use.
+        force: bool,
+    },
+}
+
+/// A volume's content, open. Its image lock, where it has one, is held until this is dropped.
+#[derive(Debug)]
+pub struct VolumeIo {
+    file: Content,
+    /// What it is.
+    pub kind: VolumeKind,
+    /// Its size in bytes when it was opened: of the file or device, not of what a guest sees.
+    pub size: u64,
+}
+
+#[derive(Debug)]
+enum Content {
+    Held(Held<File>),
+    Free(File),
+}
+
+impl VolumeIo {
+    /// An open file or block device, and its lock.
+    pub fn held(file: Held<File>, kind: VolumeKind, size: u64) -> Self {
+        Self { file: Content::Held(file), kind, size }
+    }
+
+    /// An open file or block device that has no image lock, or whose lock is not asked for.
+    pub fn free(file: File, kind: VolumeKind, size: u64) -> Self {
+        Self { file: Content::Free(file), kind, size }
+    }
+
+    /// The file or device.
+    pub fn file(&self) -> &File {
+        match &self.file {
+            Content::Held(held) => held.get(),
+            Content::Free(file) => file,
+        }
+    }
+
+    /// The descriptor, for somebody else: the lock belongs to the open file and lasts until the
+    /// last descriptor of it is closed.
+    pub fn into_file(self) -> File {
+        match self.file {
+            Content::Held(held) => held.keep(),
+            Content::Free(file) => file,
+        }
+    }
+}
+
+impl AsFd for VolumeIo {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file().as_fd()
+    }
+}
