@@ -52,20 +52,41 @@ impl Progress {
 /// How an operation did what it did ("method" is "reflink"): part of its job's result. Clones share
 /// it; the keys are documented with the method on the bus.
 #[derive(Debug, Clone, Default)]
-pub struct Findings(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Findings(Arc<Mutex<BTreeMap<&'static str, Finding>>>);
+
+/// One thing that an operation says of what it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// A word or text.
+    Text(String),
+    /// A number.
+    Number(u64),
+}
+
+impl From<&str> for Finding {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<u64> for Finding {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
 
 impl Findings {
     /// Says one thing; again replaces what was said.
-    pub fn say(&self, key: &'static str, what: impl Into<String>) {
+    pub fn say(&self, key: &'static str, what: impl Into<Finding>) {
         self.lock().insert(key, what.into());
     }
 
     /// Takes all that was said.
-    pub fn take(&self) -> BTreeMap<&'static str, String> {
+    pub fn take(&self) -> BTreeMap<&'static str, Finding> {
         std::mem::take(&mut self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Finding>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

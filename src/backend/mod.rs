@@ -8,7 +8,7 @@ mod image_directory;
 mod target;
 #[cfg(test)]
 mod tests;
-pub mod transfer;
+mod transfer;
 mod undo;
 mod unimplemented;
 mod volume_io;
@@ -17,10 +17,12 @@ use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef, VolumeName,
     WipeAlgorithm,
 };
-pub use context::{Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets};
+pub use context::{
+    Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-pub use transfer::{Peer, TransferOptions};
+pub use transfer::{Peer, TransferOptions, download, upload};
 pub use undo::Undo;
 pub use volume_io::{VolumeAccess, VolumeIo};
 

@@ -42,7 +42,8 @@ impl Exposed for JobView {
 
 fn objects(job: &JobSnapshot) -> Vec<ObjectPath<'static>> {
     let volume = job.volume.as_ref().map(|name| volume_path(job.pool, name));
-    let paths = std::iter::once(ObjectRef::Pool(job.pool).path()).chain(volume);
+    let source = job.source.as_ref().map(|(pool, name)| volume_path(*pool, name));
+    let paths = std::iter::once(ObjectRef::Pool(job.pool).path()).chain(volume).chain(source);
     paths.filter_map(|path| ObjectPath::try_from(path).ok()).collect()
 }
 

@@ -112,7 +112,7 @@ impl Actor {
             return Ok(Results::new());
         };
         let pool = &self.pool;
-        pool.update(&self.shared, |core, _| match core.leases.first_key_value() {
+        pool.update(&self.shared, |core, _| match core.leases.any() {
             Some((volume, holder)) if !options.force => Err(Error::new(
                 ErrorKind::Busy,
                 format!(
@@ -123,7 +123,7 @@ impl Actor {
             )),
             _ => {
                 core.phase = Phase::Stopping;
-                core.leases.values().for_each(|job| job.cancel.cancel());
+                core.leases.jobs().for_each(|job| job.cancel.cancel());
                 Ok(())
             }
         })?;
@@ -214,7 +214,7 @@ impl Actor {
         let backend = self.shared.backend(&active.def, JobOperation::PoolRefresh)?;
         let by_inotify = backend.info().watch == Watch::Directory;
         let (base, attach, first) = self.pool.update(&self.shared, |core, next| {
-            core.touched = Some(core.leases.keys().cloned().collect());
+            core.touched = Some(core.leases.changed().cloned().collect());
             let followed = matches!(core.follower, Some(Follower::Changes(_)));
             (next.volumes.clone(), by_inotify && !followed, !next.loaded)
         });
@@ -256,7 +256,7 @@ impl Actor {
             };
             next.usage = merged.usage;
             next.skipped = merged.skipped;
-            let kept = touched.iter().chain(core.leases.keys());
+            let kept = touched.iter().chain(core.leases.changed());
             let (volumes, changes) = merged.publish(&next.volumes, kept);
             set_volumes(&self.shared, self.pool.uuid, &mut next.volumes, volumes, &changes);
             next.loaded = true;

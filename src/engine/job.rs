@@ -1,7 +1,7 @@
 //! Jobs as others see them.
 
 use super::jobs::Job;
-use crate::backend::Operation;
+use crate::backend::{Finding, Operation};
 use crate::model::{Error, ErrorKind, Result, Uuid, VolumeName};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -113,6 +113,15 @@ pub enum ResultValue {
     Flag(bool),
 }
 
+impl From<Finding> for ResultValue {
+    fn from(finding: Finding) -> Self {
+        match finding {
+            Finding::Text(text) => Self::Text(text),
+            Finding::Number(number) => Self::Number(number),
+        }
+    }
+}
+
 /// A job at one moment.
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
@@ -132,6 +141,8 @@ pub struct JobSnapshot {
     pub pool: Uuid,
     /// The volume it works on.
     pub volume: Option<VolumeName>,
+    /// The volume that it copies, maybe of another pool.
+    pub source: Option<(Uuid, VolumeName)>,
     /// Who started it.
     pub caller_uid: u32,
     /// When it began to run, µs since the epoch.

@@ -2,7 +2,7 @@
 
 use super::changes::ChangeHub;
 use super::{Caller, EngineOptions, JobHandle, JobOperation, JobSnapshot, JobState, ResultValue};
-use crate::backend::Progress;
+use crate::backend::{Findings, Progress};
 use crate::model::{Error, ErrorKind, Result, Uuid, VolumeName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ pub(super) struct Job {
     /// Fires when its end is asked for.
     pub(super) cancel: CancellationToken,
     pub(super) progress: Progress,
+    /// What it says of what it did.
+    pub(super) findings: Findings,
     state: watch::Sender<Arc<JobSnapshot>>,
     slot: Mutex<Option<Slot>>,
 }
@@ -154,6 +156,7 @@ impl Jobs {
             rate: 0,
             pool,
             volume,
+            source: None,
             caller_uid: slot.uid,
             started: 0,
             ended: 0,
@@ -165,6 +168,7 @@ impl Jobs {
             id,
             cancel: CancellationToken::new(),
             progress: Progress::default(),
+            findings: Findings::default(),
             state: watch::Sender::new(Arc::new(snapshot)),
             slot: Mutex::new(Some(slot)),
         });
@@ -177,6 +181,12 @@ impl Jobs {
         self.changes.job(id);
         self.stirred.notify_one();
         job
+    }
+
+    /// Says which volume a job copies.
+    pub(super) fn copies(&self, job: &Job, source: (Uuid, VolumeName)) {
+        job.change(|state| state.source = Some(source));
+        self.changes.job(job.id);
     }
 
     /// Says that a job runs, unless that was said.

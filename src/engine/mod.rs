@@ -17,6 +17,7 @@ mod define;
 mod handle;
 mod job;
 mod jobs;
+mod leases;
 mod live;
 mod lookup;
 mod merge;
@@ -29,6 +30,7 @@ mod service;
 mod shared;
 mod snapshot;
 mod sources;
+mod transfers;
 mod volumes;
 mod workers;
 

@@ -5,6 +5,7 @@
 
 use super::actor::Command;
 use super::jobs::Job;
+use super::leases::Leases;
 use super::live::Follower;
 use super::merge::{Change, Volumes};
 use super::shared::Shared;
@@ -58,7 +59,7 @@ pub(super) struct Core {
     /// Calls that hang.
     pub(super) stuck: usize,
     /// Volumes under a job.
-    pub(super) leases: BTreeMap<VolumeName, Arc<Job>>,
+    pub(super) leases: Leases,
     /// Volumes that changed while a refresh runs, which knows less of them than we do.
     pub(super) touched: Option<BTreeSet<VolumeName>>,
     /// The same for the reader.
@@ -199,18 +200,19 @@ impl Pool {
         )
     }
 
-    /// Gives up a lease, publishing what became of the volume: `Some(None)` is that it is gone,
+    /// Gives up a lease that changes a volume, publishing what became of the volume: `Some(None)` is that it is gone,
     /// `None` that nobody knows, so that it is read again.
     pub(super) fn release(
         &self,
         shared: &Shared,
         name: &VolumeName,
+        job: u64,
         epoch: u64,
         found: Option<Option<Volume>>,
         usage: Option<Usage>,
     ) {
         self.update(shared, |core, next| {
-            core.leases.remove(name);
+            core.leases.give_back(name, job);
             core.touch(name);
             next.volume_jobs.remove(name);
             let changed_again = core.deferred.remove(name);

@@ -61,7 +61,7 @@ fn take(pool: &Pool) -> Option<Vec<VolumeName>> {
         }
         let (leased, free): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut core.pending)
             .into_iter()
-            .partition(|name| core.leases.contains_key(name));
+            .partition(|name| core.leases.changes(name));
         core.deferred.extend(leased);
         let mut free = free.into_iter();
         let batch: Vec<_> = free.by_ref().take(BATCH).collect();
@@ -106,7 +106,7 @@ async fn read(shared: &Arc<Shared>, pool: &Arc<Pool>, batch: Vec<VolumeName>) {
         }
         let mut doubtful = false;
         for (name, found) in readings {
-            if core.leases.contains_key(&name) {
+            if core.leases.changes(&name) {
                 core.deferred.insert(name);
             } else if touched.contains(&name) {
                 core.pending.insert(name);

@@ -8,7 +8,7 @@ use super::jobs::Job;
 use super::pool::{Late, Pool};
 use super::records::{AllVolumes, JobJournal, NoSecrets, StoreRecords};
 use super::shared::Shared;
-use crate::backend::{Backend, Findings, Journal, OpContext};
+use crate::backend::{Backend, Journal, OpContext};
 use crate::host::{CancelToken, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(super) enum Patience {
     Volume(Duration),
     /// For a job on a volume: as long as it makes progress, or the pool answers beside it.
     WhileAlive,
+    /// For a transfer from or to a client, which waits for that as long as the transfer allows.
+    Transfer,
     /// So long, on a pool that may be dead.
     Force(Duration),
 }
@@ -59,13 +61,16 @@ impl Run<'_> {
         let lane = match self.patience {
             Patience::Within(_) => Some(&pool.pool_lane),
             Patience::Volume(_) | Patience::WhileAlive => Some(&pool.volume_lane),
-            Patience::Force(_) => None,
+            Patience::Transfer | Patience::Force(_) => None,
         };
         let place = match lane {
             Some(lane) => Some(self.while_wanted(acquire(lane)).await??),
             None => None,
         };
-        let mut permit = self.while_wanted(shared.workers.permit()).await??;
+        let mut permit = match self.patience {
+            Patience::Transfer => self.while_wanted(shared.workers.transfer()).await??,
+            _ => self.while_wanted(shared.workers.permit()).await??,
+        };
 
         if let Some(job) = self.job {
             shared.jobs.begin(job);
@@ -128,7 +133,7 @@ impl Run<'_> {
         let begun = Instant::now();
         let tick = self.shared.options.refresh_timeout;
         let mut hard = match self.patience {
-            Patience::WhileAlive => None,
+            Patience::WhileAlive | Patience::Transfer => None,
             Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
                 Some(begun + time)
             }
@@ -174,7 +179,7 @@ impl Run<'_> {
             Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
                 std::time::Instant::now().checked_add(time * 9 / 10)
             }
-            Patience::WhileAlive => None,
+            Patience::WhileAlive | Patience::Transfer => None,
         }
     }
 
@@ -202,7 +207,7 @@ impl Run<'_> {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             known: Arc::new(AllVolumes(Arc::clone(self.shared))),
             secrets: Arc::new(NoSecrets),
-            findings: Findings::default(),
+            findings: self.job.map(|job| job.findings.clone()).unwrap_or_default(),
         };
         (context, journal)
     }

@@ -2,28 +2,35 @@
 
 use super::handle::PoolHandle;
 use super::jobs::Job;
+use super::leases::Lease;
 use super::pool::Late;
 use super::records::Promise;
 use super::run::{Patience, Run};
+use super::transfers::Reading;
 use super::{Caller, CreateVolumeOptions, JobHandle, JobOperation, PoolSnapshot, PoolState};
 use super::{ResultValue, actor::Results};
-use crate::backend::{ActivePool, Backend, OpContext, ResizeOptions};
+use crate::backend::{ActivePool, Backend, OpContext, ResizeOptions, WipeOptions};
 use crate::model::{Error, ErrorKind, Result, Usage, Volume, VolumeDef, VolumeName};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a job made of its volume, and the room there is after it.
 type Outcome = (Option<Volume>, Option<Usage>);
 
 /// A volume's job, admitted and holding its lease.
-struct Leased<T> {
-    job: Arc<Job>,
-    backend: Arc<dyn Backend>,
-    active: Arc<ActivePool>,
-    epoch: u64,
-    admitted: T,
+pub(super) struct Leased<T> {
+    pub(super) job: Arc<Job>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) active: Arc<ActivePool>,
+    pub(super) epoch: u64,
+    pub(super) admitted: T,
     /// What it makes the backing file of its volume.
     base: Option<Promise>,
+    /// What it reads beside.
+    pub(super) source: Option<Reading>,
 }
+
+/// What a job that changes a volume found of it when it failed.
+type Seen = Arc<OnceLock<Option<Volume>>>;
 
 impl PoolHandle {
     /// Creates a volume.
@@ -33,15 +40,18 @@ impl PoolHandle {
         options: CreateVolumeOptions,
         caller: &Caller,
     ) -> Result<JobHandle> {
+        self.create_as(JobOperation::VolumeCreate, def, options, caller).await
+    }
+
+    /// Creates a volume in a job that is called so.
+    pub(super) async fn create_as(
+        &self,
+        operation: JobOperation,
+        def: VolumeDef,
+        options: CreateVolumeOptions,
+        caller: &Caller,
+    ) -> Result<JobHandle> {
         let name = def.name.clone();
-        let pool = self.pool.describe();
-        let admit = |now: &PoolSnapshot| match now.volumes.contains_key(&name) {
-            false => Ok(()),
-            true => {
-                let message = format!("volume {name} exists already in {pool}");
-                Err(Error::new(ErrorKind::Exists, message))
-            }
-        };
         let base = def.backing.as_ref().map(|base| base.path.as_str());
         // First the promise, then the look at who works on the base; whoever deletes it takes its
         // lease first and then looks for promises. One of the two sees the other.
@@ -49,7 +59,8 @@ impl PoolHandle {
         if let Some(base) = base {
             self.unworked(base)?;
         }
-        let mut leased = self.lease(JobOperation::VolumeCreate, &name, caller, admit).await?;
+        let admit = |now: &PoolSnapshot| absent(now, &name);
+        let mut leased = self.lease(operation, &name, caller, admit).await?;
         leased.base = promise;
         let (backend, active) = (Arc::clone(&leased.backend), Arc::clone(&leased.active));
         let again = Arc::clone(&active);
@@ -94,15 +105,52 @@ impl PoolHandle {
         options: ResizeOptions,
         caller: &Caller,
     ) -> Result<JobHandle> {
-        let operation = JobOperation::VolumeResize;
+        let resize = move |backend: &dyn Backend, active: &ActivePool, volume: &Volume, ctx: &_| {
+            backend.resize_volume(active, volume, capacity, options, ctx)
+        };
+        self.rewrite(JobOperation::VolumeResize, name, Patience::WhileAlive, caller, resize).await
+    }
+
+    /// Overwrites a volume's content.
+    pub async fn wipe_volume(
+        &self,
+        name: &VolumeName,
+        options: WipeOptions,
+        caller: &Caller,
+    ) -> Result<JobHandle> {
+        let wipe = move |backend: &dyn Backend, active: &ActivePool, volume: &Volume, ctx: &_| {
+            backend.wipe_volume(active, volume, options, ctx)
+        };
+        self.rewrite(JobOperation::VolumeWipe, name, Patience::WhileAlive, caller, wipe).await
+    }
+
+    /// Changes a volume that is there. What a failure left of it is read again before the job
+    /// ends.
+    pub(super) async fn rewrite(
+        &self,
+        operation: JobOperation,
+        name: &VolumeName,
+        patience: Patience,
+        caller: &Caller,
+        change: impl FnOnce(&dyn Backend, &ActivePool, &Volume, &OpContext) -> Result<Volume>
+        + Send
+        + 'static,
+    ) -> Result<JobHandle> {
         let leased = self.lease(operation, name, caller, |now| known(now, name)).await?;
         let (backend, active) = (Arc::clone(&leased.backend), Arc::clone(&leased.active));
         let volume = Arc::clone(&leased.admitted);
+        let seen = Seen::default();
+        let found = Arc::clone(&seen);
         let work = move |ctx: &OpContext| {
-            let volume = backend.resize_volume(&active, &volume, capacity, options, ctx)?;
-            Ok((Some(volume), backend.usage(&active, ctx).ok()))
+            let changed = change(&*backend, &active, &volume, ctx).inspect_err(|_| {
+                // What cannot be read now is read by the pool's reader.
+                if let Ok(now) = backend.refresh_volume(&active, &volume.name, ctx) {
+                    let _ = found.set(now);
+                }
+            })?;
+            Ok((Some(changed), backend.usage(&active, ctx).ok()))
         };
-        Ok(self.spawn(leased, name.clone(), Patience::WhileAlive, work, |_| Late::Nothing))
+        Ok(self.spawn_seen(leased, name.clone(), patience, seen, work, |_| Late::Nothing))
     }
 
     /// Reads one volume again.
@@ -119,9 +167,21 @@ impl PoolHandle {
         Ok(self.spawn(leased, name.clone(), patience, work, |_| Late::Nothing))
     }
 
-    /// Admits a job: the pool is active, the volume free, and `admit` content.
-    async fn lease<T>(
+    /// Admits a job that changes a volume: the pool is active, the volume free, and `admit` content.
+    pub(super) async fn lease<T>(
         &self,
+        operation: JobOperation,
+        name: &VolumeName,
+        caller: &Caller,
+        admit: impl Fn(&PoolSnapshot) -> Result<T>,
+    ) -> Result<Leased<T>> {
+        self.lease_to(Lease::Change, operation, name, caller, admit).await
+    }
+
+    /// Admits a job that changes or reads a volume.
+    pub(super) async fn lease_to<T>(
+        &self,
+        lease: Lease,
         operation: JobOperation,
         name: &VolumeName,
         caller: &Caller,
@@ -130,7 +190,7 @@ impl PoolHandle {
         let (active, _) = self.pool.active()?;
         let backend = self.shared.backend(&active.def, operation)?;
         self.loaded().await?;
-        self.free(name)?;
+        self.free(name, lease)?;
         admit(&self.snapshot())?;
         let slot = self.shared.jobs.reserve(caller)?;
         let id = self.shared.store(|store| store.next_job_number()).await?;
@@ -139,16 +199,19 @@ impl PoolHandle {
             else {
                 return Err(super::pool::not_active(next));
             };
-            if let Some(holder) = core.leases.get(name) {
+            if let Some(holder) = core.leases.against(name, lease) {
                 return Err(busy(next, name, holder));
             }
             let admitted = admit(next)?;
             let uuid = self.pool.uuid;
             let job = self.shared.jobs.add(slot, id, operation, uuid, Some(name.clone()));
-            core.leases.insert(name.clone(), Arc::clone(&job));
-            core.touch(name);
+            core.leases.take(name, lease, &job);
+            if lease == Lease::Change {
+                core.touch(name);
+            }
             next.volume_jobs.insert(name.clone(), id);
-            Ok(Leased { job, backend, active, epoch: core.epoch, admitted, base: None })
+            let epoch = core.epoch;
+            Ok(Leased { job, backend, active, epoch, admitted, base: None, source: None })
         })
     }
 
@@ -157,22 +220,24 @@ impl PoolHandle {
         for pool in self.shared.pools() {
             let now = pool.snapshot();
             let Some(name) = now.volume_at(path).map(|volume| &volume.name) else { continue };
-            if let Some(holder) = pool.look(|core| core.leases.get(name).cloned()) {
+            if let Some(holder) = pool.look(|core| core.leases.against(name, Lease::Read).cloned())
+            {
                 return Err(busy(&now, name, &holder));
             }
         }
         Ok(())
     }
 
-    fn free(&self, name: &VolumeName) -> Result<()> {
-        match self.pool.look(|core| core.leases.get(name).cloned()) {
+    /// Refuses a volume on which a job is that stands against this lease.
+    pub(super) fn free(&self, name: &VolumeName, lease: Lease) -> Result<()> {
+        match self.pool.look(|core| core.leases.against(name, lease).cloned()) {
             Some(holder) => Err(busy(&self.snapshot(), name, &holder)),
             None => Ok(()),
         }
     }
 
     /// Runs a job that holds its lease, in a task of its own: its caller may leave.
-    fn spawn<T>(
+    pub(super) fn spawn<T>(
         &self,
         leased: Leased<T>,
         name: VolumeName,
@@ -180,7 +245,19 @@ impl PoolHandle {
         work: impl FnOnce(&OpContext) -> Result<Outcome> + Send + 'static,
         late: impl FnOnce(Outcome) -> Late + Send + 'static,
     ) -> JobHandle {
-        let Leased { job, epoch, base, .. } = leased;
+        self.spawn_seen(leased, name, patience, Seen::default(), work, late)
+    }
+
+    fn spawn_seen<T>(
+        &self,
+        leased: Leased<T>,
+        name: VolumeName,
+        patience: Patience,
+        seen: Seen,
+        work: impl FnOnce(&OpContext) -> Result<Outcome> + Send + 'static,
+        late: impl FnOnce(Outcome) -> Late + Send + 'static,
+    ) -> JobHandle {
+        let Leased { job, epoch, base, source, .. } = leased;
         let handle = JobHandle(Arc::clone(&job));
         let (shared, pool) = (Arc::clone(&self.shared), Arc::clone(&self.pool));
         tokio::spawn(async move {
@@ -189,7 +266,7 @@ impl PoolHandle {
             let run = Run { shared: &shared, pool: &pool, job: Some(&job), patience, what };
             let (result, found, usage) = match run.run_or(work, late).await {
                 Ok((found, usage)) => (Ok(results(&job, found.as_ref())), Some(found), usage),
-                Err(error) => (Err(error), None, None),
+                Err(error) => (Err(error), seen.get().cloned(), None),
             };
             let lost = matches!(&found, Some(None)) && operation == JobOperation::VolumeRefresh;
             let result = match lost {
@@ -199,22 +276,32 @@ impl PoolHandle {
                     Err(Error::new(ErrorKind::NotFound, message))
                 }
             };
-            pool.release(&shared, &name, epoch, found, usage);
-            drop(base);
+            pool.release(&shared, &name, job.id, epoch, found, usage);
+            drop((base, source));
             shared.jobs.end(&job, result);
         });
         handle
     }
 }
 
-fn known(now: &PoolSnapshot, name: &VolumeName) -> Result<Arc<Volume>> {
+pub(super) fn absent(now: &PoolSnapshot, name: &VolumeName) -> Result<()> {
+    match now.volumes.contains_key(name) {
+        false => Ok(()),
+        true => {
+            let message = format!("volume {name} exists already in pool {}", now.def.name);
+            Err(Error::new(ErrorKind::Exists, message))
+        }
+    }
+}
+
+pub(super) fn known(now: &PoolSnapshot, name: &VolumeName) -> Result<Arc<Volume>> {
     now.volumes.get(name).cloned().ok_or_else(|| {
         let message = format!("pool {} has no volume {name}", now.def.name);
         Error::new(ErrorKind::NotFound, message)
     })
 }
 
-fn busy(now: &PoolSnapshot, name: &VolumeName, holder: &Job) -> Error {
+pub(super) fn busy(now: &PoolSnapshot, name: &VolumeName, holder: &Job) -> Error {
     let message = format!(
         "volume {name} of pool {} is under {}; wait for its end",
         now.def.name,
@@ -224,8 +311,11 @@ fn busy(now: &PoolSnapshot, name: &VolumeName, holder: &Job) -> Error {
 }
 
 /// What the job's end says.
-fn results(job: &Job, found: Option<&Volume>) -> Results {
+pub(super) fn results(job: &Job, found: Option<&Volume>) -> Results {
     let mut results = Results::new();
+    for (key, finding) in job.findings.take() {
+        results.insert(key, finding.into());
+    }
     if let Some(volume) = found {
         results.insert("path", ResultValue::Text(volume.path.as_ref().to_owned()));
         results.insert("capacity", ResultValue::Number(volume.capacity));

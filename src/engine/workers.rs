@@ -2,7 +2,8 @@
 //!
 //! They are our own, not the runtime's: an exit must never join a thread that hangs in a system
 //! call. Threads are made on demand and kept while idle; how many work at once is bounded by
-//! permits: one set for the pools, one for the store's small files (never held up by a pool).
+//! permits: one set for the pools, one for transfers from and to clients, one for the store's small files (never held
+//! up by a pool).
 
 use crate::model::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 const STACK: usize = 1 << 20;
 /// How long an idle thread is kept.
 const KEEP: Duration = Duration::from_secs(10);
+/// Transfers from and to clients at once: they wait for their clients, and for nobody else.
+const TRANSFERS: usize = 64;
 /// Store operations at once; they are short and local.
 const STORE_LANE: usize = 4;
 
@@ -37,6 +40,7 @@ struct Threads {
 pub(super) struct Workers {
     threads: Arc<Threads>,
     pools: Arc<Semaphore>,
+    transfers: Arc<Semaphore>,
     store: Arc<Semaphore>,
     written_off: Arc<Semaphore>,
 }
@@ -65,6 +69,7 @@ impl Workers {
         Self {
             threads: Arc::default(),
             pools: Arc::new(Semaphore::new(bound)),
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
             store: Arc::new(Semaphore::new(STORE_LANE)),
             written_off: Arc::new(Semaphore::new(bound)),
         }
@@ -72,7 +77,16 @@ impl Workers {
 
     /// Waits for the right to work on a pool.
     pub(super) async fn permit(&self) -> Result<Permit> {
-        let held = Arc::clone(&self.pools).acquire_owned().await.map_err(|_| ended())?;
+        self.permit_of(&self.pools).await
+    }
+
+    /// Waits for the right to transfer data from or to a client.
+    pub(super) async fn transfer(&self) -> Result<Permit> {
+        self.permit_of(&self.transfers).await
+    }
+
+    async fn permit_of(&self, lane: &Arc<Semaphore>) -> Result<Permit> {
+        let held = Arc::clone(lane).acquire_owned().await.map_err(|_| ended())?;
         Ok(Permit { workers: self.clone(), held: Some(held), written_off: None })
     }
 
