@@ -3,8 +3,8 @@
 use super::image_directory::{self, ImageDirectory};
 use super::target::{check_opened, check_path, target_path};
 use super::{
-    Activation, ActivePool, Backend, BackendInfo, BuildMode, Listing, OpContext, Operation,
-    Preallocation, ResizeOptions, StopOptions, Watch,
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
+    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
 };
 use crate::host::Directory;
 use crate::model::{
@@ -29,6 +29,8 @@ static INFO: BackendInfo = BackendInfo {
         Operation::CreateVolume,
         Operation::DeleteVolume,
         Operation::ResizeVolume,
+        Operation::CloneVolume,
+        Operation::OpenVolume,
     ],
     watch: Watch::Directory,
 };
@@ -136,6 +138,27 @@ impl Backend for Dir {
         ctx: &OpContext,
     ) -> Result<Volume> {
         ImageDirectory::open(pool, ctx)?.resize(volume, capacity, options)
+    }
+
+    fn open_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        access: VolumeAccess,
+        ctx: &OpContext,
+    ) -> Result<VolumeIo> {
+        ImageDirectory::open(pool, ctx)?.open_volume(volume, access)
+    }
+
+    fn clone_volume(
+        &self,
+        pool: &ActivePool,
+        def: &VolumeDef,
+        source: &CloneSource,
+        preallocation: Preallocation,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        ImageDirectory::open(pool, ctx)?.clone_volume(def, source, preallocation)
     }
 
     fn sweep(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {

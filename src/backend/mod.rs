@@ -173,6 +173,18 @@ pub enum Preallocation {
     Full,
 }
 
+impl Preallocation {
+    /// QEMU's word for it, and the bus's.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Metadata => "metadata",
+            Self::Falloc => "falloc",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// Options of a resize.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ResizeOptions {

@@ -8,8 +8,10 @@ use std::os::fd::AsFd;
 /// What a volume's content is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeAccess {
-    /// Reading.
+    /// Reading, also while somebody writes it.
     Read,
+    /// Reading what does not change meanwhile; refused while somebody may write it.
+    ReadUnchanged,
     /// Reading and writing; refused while somebody uses it, unless `force`.
     Write {
         /// Although it is in use.

@@ -4,8 +4,9 @@
 use super::table::Method;
 use crate::model::{Error, ErrorKind, Result};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use zbus::wire::Signature;
-use zbus::{Message, Structure, Variant};
+use zbus::{Fd, Message, Structure, Variant};
 
 /// Largest body of a call. Documents are at most 1 MiB; the rest is room for what is around them.
 const MAX_BODY: usize = (1 << 20) + (64 << 10);
@@ -110,6 +111,15 @@ impl Args {
         match self.0.get(position) {
             Some(Variant::Bool(flag)) => Ok(*flag),
             _ => Err(wrong_type("boolean")),
+        }
+    }
+
+    /// Takes the descriptor at `position`.
+    pub(super) fn take_descriptor(&mut self, position: usize) -> Result<OwnedFd> {
+        let value = self.0.get_mut(position).map(|value| std::mem::replace(value, false.into()));
+        match value {
+            Some(Variant::Fd(Fd::Owned(descriptor))) => Ok(descriptor),
+            _ => Err(wrong_type("descriptor")),
         }
     }
 

@@ -5,8 +5,8 @@ use super::args::Options;
 use super::settings::{invalid, permissions};
 use crate::backend::{BuildMode, Preallocation};
 use crate::model::{
-    BackingStore, Error, ErrorKind, Permissions, PoolType, Result, VolumeDef, VolumeFeatures,
-    VolumeFormat, VolumeKind, VolumeName,
+    BackingStore, Error, ErrorKind, Permissions, PoolDef, PoolType, Result, VolumeDef,
+    VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
 };
 
 /// The option `build`.
@@ -85,6 +85,13 @@ pub(super) fn volume(
         encryption: None,
         backing,
     })
+}
+
+/// The volume that Clone's options describe; what they leave open is as in the source.
+pub(super) fn cloned(pool: &PoolDef, name: &str, options: &Options) -> Result<VolumeDef> {
+    let named = volume(pool.pool_type, name, 0, options)?;
+    refuse_encryption(&named, options)?;
+    Ok(VolumeDef { capacity: None, ..named })
 }
 
 /// Refuses encryption, which this version does not do.

@@ -27,6 +27,7 @@ mod target;
 mod tests;
 mod throttle;
 mod volume;
+mod volume_methods;
 
 use crate::engine::Engine;
 use crate::model::{Error, ErrorKind, Result};

@@ -12,7 +12,7 @@ use super::table::{self, Access, Interface, Method, Table};
 use super::target::Targets;
 use super::volume::VolumeTarget;
 use super::{
-    FaceOptions, errors, introspect, job, manager, object_manager, pool, properties, volume,
+    FaceOptions, errors, introspect, job, manager, object_manager, pool, properties, volume_methods,
 };
 use crate::auth::{self, Action, Subject};
 use crate::engine::{Engine, JobHandle, PoolHandle};
@@ -369,7 +369,9 @@ async fn prepare(
         _ => match request.target.clone() {
             Object::Manager => run(manager::METHODS, method, request.with(())).await,
             Object::Pool(pool) => run(pool::METHODS, method, request.with(pool)).await,
-            Object::Volume(volume) => run(volume::METHODS, method, request.with(volume)).await,
+            Object::Volume(volume) => {
+                run(volume_methods::METHODS, method, request.with(volume)).await
+            }
             Object::Job(job) => run(job::METHODS, method, request.with(job)).await,
             _ => Err(unhandled(method)),
         },

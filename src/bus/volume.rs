@@ -1,16 +1,11 @@
-//! `org.poold1.Volume`: properties and methods of a volume.
+//! `org.poold1.Volume`: properties of a volume; its methods are in `volume_methods`.
 
-use super::call::{About, Handlers, Plan, Reply, Request};
 use super::exposed::{Exposed, Property, Selected};
 use super::pool::path_value;
-use super::{job, table};
-use crate::auth::Action;
-use crate::backend::ResizeOptions;
+use super::table;
 use crate::engine::{PoolHandle, PoolSnapshot};
 use crate::model::{Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::path::{NONE, ObjectRef, volume_path};
-use crate::xml;
-use futures_util::FutureExt;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::sync::Arc;
 use zbus::wire::{Signature, Type, signature};
@@ -29,7 +24,7 @@ pub(super) struct VolumeTarget {
 
 impl VolumeTarget {
     /// How it is now.
-    fn volume(&self) -> Result<Arc<Volume>> {
+    pub(super) fn volume(&self) -> Result<Arc<Volume>> {
         let snapshot = self.pool.snapshot();
         snapshot.volumes.get(&self.name).cloned().ok_or_else(|| {
             Error::new(
@@ -146,124 +141,5 @@ impl Serialize for Rows {
             rows.serialize_element(&(view.path(), Selected(view, &self.properties)))?;
         }
         rows.end()
-    }
-}
-
-/// The handlers.
-pub(super) const METHODS: Handlers<VolumeTarget> = &[
-    ("Delete", |call| delete(call).boxed()),
-    ("Wipe", |call| later(call, "wiped").boxed()),
-    ("Refresh", |call| refresh(call).boxed()),
-    ("Resize", |call| resize(call).boxed()),
-    ("Clone", |call| clone(call).boxed()),
-    ("Upload", |call| later(call, "written from a descriptor").boxed()),
-    ("Download", |call| later(call, "read through a descriptor").boxed()),
-    ("Open", |call| open(call).boxed()),
-    ("GetXml", |call| get_xml(call).boxed()),
-];
-
-type Call = Request<VolumeTarget>;
-
-fn about(call: &Call) -> About {
-    let snapshot = call.target.pool.snapshot();
-    let path = snapshot.volumes.get(&call.target.name).map(|volume| volume.path.as_ref());
-    About::volume(&snapshot.def, call.target.name.as_str(), path)
-}
-
-async fn delete(call: Call) -> Result<Plan> {
-    let force = call.options.flag("force");
-    Ok(Plan::act(about(&call), async move {
-        let VolumeTarget { pool, name } = &call.target;
-        let job = pool.delete_volume(name, force, &call.caller()).await?;
-        job::reply(&call, &job).await
-    }))
-}
-
-async fn refresh(call: Call) -> Result<Plan> {
-    Ok(Plan::act(about(&call), async move {
-        let VolumeTarget { pool, name } = &call.target;
-        let job = pool.refresh_volume(name, &call.caller()).await?;
-        job::reply(&call, &job).await
-    }))
-}
-
-async fn resize(call: Call) -> Result<Plan> {
-    let number = call.args.number(0)?;
-    let options = ResizeOptions {
-        shrink: call.options.flag("shrink"),
-        allocate: call.options.flag("allocate"),
-        force: call.options.flag("force"),
-    };
-    let capacity = match call.options.flag("delta") {
-        true => changed_by(call.target.volume()?.capacity, number, options.shrink)?,
-        false => number,
-    };
-    Ok(Plan::act(about(&call), async move {
-        let VolumeTarget { pool, name } = &call.target;
-        let job = pool.resize_volume(name, capacity, options, &call.caller()).await?;
-        job::reply(&call, &job).await
-    }))
-}
-
-/// The capacity that is `delta` more, or less when it is to shrink.
-fn changed_by(capacity: u64, delta: u64, shrink: bool) -> Result<u64> {
-    let changed = match shrink {
-        true => capacity.checked_sub(delta),
-        false => capacity.checked_add(delta),
-    };
-    changed.ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidArgument,
-            format!("a capacity of {capacity} bytes cannot change by {delta}"),
-        )
-    })
-}
-
-async fn clone(call: Call) -> Result<Plan> {
-    VolumeName::new(call.args.text(0)?)?;
-    Ok(later(call, "cloned").await?.needing(Action::ReadVolume, true))
-}
-
-async fn open(call: Call) -> Result<Plan> {
-    let writes = match call.args.text(0)? {
-        "r" => false,
-        "w" => true,
-        mode => {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("mode {mode:?} is neither \"r\" nor \"w\""),
-            ));
-        }
-    };
-    Ok(later(call, "opened").await?.needing(Action::WriteVolume, writes))
-}
-
-/// What this version does not do yet: asked for and authorised as anything else.
-async fn later(call: Call, done: &'static str) -> Result<Plan> {
-    let name = call.target.name.clone();
-    Ok(Plan::act(about(&call), async move {
-        Err(Error::new(
-            ErrorKind::NotSupported,
-            format!("volume {name} cannot be {done}: this version of poold has no way to do it"),
-        ))
-    }))
-}
-
-async fn get_xml(call: Call) -> Result<Plan> {
-    let pool_type = call.target.pool.snapshot().def.pool_type;
-    let def = call.target.volume()?.to_def();
-    Ok(Plan::answer(Reply::new(xml::write_volume(&def, pool_type))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_delta_grows_or_shrinks_and_never_wraps() {
-        assert_eq!(changed_by(10, 5, false).unwrap(), 15);
-        assert_eq!(changed_by(10, 5, true).unwrap(), 5);
-        assert_eq!(changed_by(10, 11, true).unwrap_err().kind(), ErrorKind::InvalidArgument);
-        assert!(changed_by(u64::MAX, 1, false).is_err());
     }
 }

@@ -84,7 +84,7 @@ impl PoolHandle {
         let backend = self.shared.backend(&active.def, JobOperation::VolumeDownload)?;
         self.loaded().await?;
         let lease = match access {
-            VolumeAccess::Read => Lease::Read,
+            VolumeAccess::Read | VolumeAccess::ReadUnchanged => Lease::Read,
             VolumeAccess::Write { .. } => Lease::Change,
         };
         self.free(name, lease)?;
@@ -131,7 +131,7 @@ impl PoolHandle {
         let (backend, active) = (Arc::clone(&leased.backend), Arc::clone(&leased.active));
         let again = Arc::clone(&active);
         let work = move |ctx: &OpContext| {
-            let io = opener.open_volume(&from, &volume, VolumeAccess::Read, ctx)?;
+            let io = opener.open_volume(&from, &volume, VolumeAccess::ReadUnchanged, ctx)?;
             let source = CloneSource { volume, io };
             let volume =
                 backend.clone_volume(&active, &def, &source, options.preallocation, ctx)?;

@@ -161,6 +161,11 @@ pub fn set_copy_on_write(file: impl AsFd, on: bool) -> io::Result<bool> {
     }
 }
 
+/// Whether copy-on-write of a file is switched off.
+pub fn has_no_copy_on_write(file: impl AsFd) -> bool {
+    rustix::fs::ioctl_getflags(file).is_ok_and(|flags| flags.contains(IFlags::NOCOW))
+}
+
 /// Allocates a range without writing it, the file growing as needed; `false` where the file
 /// system cannot.
 pub fn allocate(file: impl AsFd, offset: u64, length: u64) -> io::Result<bool> {

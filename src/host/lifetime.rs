@@ -109,7 +109,7 @@ mod tests {
         limits: &Limits,
     ) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         let args = ["-c".into(), script.into()];
-        Running::spawn(Path::new("/bin/sh"), &args, b"", lifetime)?.finish(limits)
+        Running::spawn(Path::new("/bin/sh"), &args, b"", lifetime)?.finish(limits, &mut |_| {})
     }
 
     /// What a script leaves running; its number is what it says.

@@ -105,12 +105,23 @@ impl Running {
     }
 
     /// Runs it to its end, or ends it when `limits` say so: its status, output and complaints.
-    pub(super) fn finish(mut self, limits: &Limits) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    /// `said` is told of its output as it comes.
+    pub(super) fn finish(
+        mut self,
+        limits: &Limits,
+        said: &mut dyn FnMut(&[u8]),
+    ) -> Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+        let mut told = 0;
         let verdict = loop {
             if let Err(error) = limits.check() {
                 break Err(error);
             }
-            match self.step(limits.left()) {
+            let step = self.step(limits.left());
+            if self.out.len() > told {
+                said(&self.out[told..]);
+                told = self.out.len();
+            }
+            match step {
                 Ok(true) => break Ok(()),
                 Ok(false) => {}
                 Err(error) => break Err(error),

@@ -44,7 +44,17 @@ pub struct Output {
 pub trait Host: Send + Sync {
     /// Runs a program to its end. Not installed: `ToolMissing` with its package. A status that is
     /// not accepted: `ToolFailed` with the last line of standard error.
-    fn run(&self, command: &Command, limits: &Limits) -> Result<Output>;
+    fn run(&self, command: &Command, limits: &Limits) -> Result<Output> {
+        self.run_watched(command, limits, &mut |_| {})
+    }
+
+    /// The same, and `said` is told of its standard output as it comes.
+    fn run_watched(
+        &self,
+        command: &Command,
+        limits: &Limits,
+        said: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output>;
 
     /// Where a program is installed, if it is.
     fn find_tool(&self, program: &str) -> Option<PathBuf>;
@@ -55,14 +65,19 @@ pub trait Host: Send + Sync {
 pub struct SystemHost;
 
 impl Host for SystemHost {
-    fn run(&self, command: &Command, limits: &Limits) -> Result<Output> {
+    fn run_watched(
+        &self,
+        command: &Command,
+        limits: &Limits,
+        said: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output> {
         let program = command.program;
         let lifetime = command.lifetime;
         let (path, args) = lifetime.line(self.tool(program)?, &command.args, limits)?;
         limits.check()?;
         tracing::debug!("running {} {args:?}", path.display());
         let (status, stdout, stderr) = Running::spawn(&path, &args, &command.input, lifetime)
-            .and_then(|running| running.finish(limits))
+            .and_then(|running| running.finish(limits, said))
             .map_err(|error| error.context(program))?;
         let failed = |how: String| {
             let said = last_line(&stderr).map(|line| format!(": {line}")).unwrap_or_default();

@@ -36,7 +36,11 @@ fn has_no_locks(error: nix::Error) -> bool {
 /// Whether anybody else has the image open as QEMU does. Where the file system has no locks,
 /// nobody can say so.
 pub fn is_held(file: impl AsFd) -> io::Result<bool> {
-    let mut probe = range(libc::F_WRLCK, FIRST, LENGTH);
+    is_taken(file, FIRST, LENGTH)
+}
+
+fn is_taken(file: impl AsFd, start: i64, length: i64) -> io::Result<bool> {
+    let mut probe = range(libc::F_WRLCK, start, length);
     match fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)) {
         Ok(_) => Ok(i32::from(probe.l_type) != libc::F_UNLCK),
         Err(error) if has_no_locks(error) => Ok(false),
@@ -86,6 +90,21 @@ pub fn hold<F: AsFd>(file: F) -> io::Result<Option<Held<F>>> {
         && set(&held.0, UNSHARED, PERMISSIONS)?
         && !is_held(&held.0)?;
     Ok(free.then_some(held))
+}
+
+/// Says that the image is read and must not change meanwhile; none when somebody may write it.
+pub fn hold_unchanged<F: AsFd>(file: F) -> io::Result<Option<Held<F>>> {
+    /// Permissions to write and to change the size.
+    const WRITERS: [i64; 2] = [1, 3];
+    let held = Held(file);
+    set(&held.0, FIRST, 1)?;
+    for writer in WRITERS {
+        let free = set(&held.0, UNSHARED + writer, 1)? && !is_taken(&held.0, FIRST + writer, 1)?;
+        if !free {
+            return Ok(None);
+        }
+    }
+    Ok(Some(held))
 }
 
 /// Says that the image is read: nobody takes it for himself meanwhile. As QEMU has it, readers and

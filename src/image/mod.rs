@@ -2,9 +2,12 @@
 //!
 //! Used by `backend`. Parsers are pure functions over bytes that trust nothing in them.
 
+pub mod formats;
 pub mod lock;
 pub mod node;
 pub mod probe;
 pub mod qcow2;
+pub mod qemu_img;
+pub mod vmdk;
 
 pub use probe::{Verdict, probe};

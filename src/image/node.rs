@@ -1,5 +1,6 @@
 //! Images as QEMU's tools are told of them: every node explicit, nothing found out by probing.
 
+use super::formats;
 use crate::model::{VolumeFormat, VolumeKind};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -21,11 +22,11 @@ impl Node {
     ) -> Self {
         let driver = if kind == VolumeKind::Block { "host_device" } else { "file" };
         let mut node = json!({
-            "driver": format.as_str(),
+            "driver": formats::driver(format),
             "file": { "driver": driver, "filename": filename },
         });
-        // A raw image has no backing file to be told of.
-        if format != VolumeFormat::Raw {
+        // QEMU takes the word only where it could look for a backing file.
+        if formats::may_have_backing(format) {
             node["backing"] = backing.map_or(Value::Null, |backing| backing.0);
         }
         Self(node)
@@ -35,6 +36,16 @@ impl Node {
     pub fn of_open_file(file: &File, format: VolumeFormat, backing: Option<Node>) -> Self {
         let name = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         Self::new(&name, VolumeKind::File, format, backing)
+    }
+
+    /// The same image, whose content is encrypted with the passphrase in a secret object.
+    pub fn encrypted(mut self, secret: &str) -> Self {
+        if self.0["driver"] == "luks" {
+            self.0["key-secret"] = secret.into();
+        } else {
+            self.0["encrypt"] = json!({ "format": "luks", "key-secret": secret });
+        }
+        self
     }
 
     /// As an argument of qemu-img.

@@ -1,6 +1,6 @@
 //! What the creator of a volume declared it to be, and which file that was.
 
-use super::{BackingStore, VolumeFormat};
+use super::{BackingStore, Encryption, VolumeFormat};
 use serde::{Deserialize, Serialize};
 
 /// Which file it is, whatever its name: survives a rename, not a replacement.
@@ -21,8 +21,15 @@ pub struct Declaration {
     pub identity: Option<FileIdentity>,
     /// Format.
     pub format: VolumeFormat,
+    /// Whether nobody declared that: it is what the content said when the volume was marked
+    /// incomplete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probed: bool,
     /// The image it is a difference to.
     pub backing: Option<BackingStore>,
+    /// How it is encrypted, and with which secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// Why it is not whole, while it is not.
     pub incomplete: Option<String>,
 }

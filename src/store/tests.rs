@@ -22,7 +22,9 @@ fn declaration(inode: u64) -> Declaration {
     Declaration {
         identity: Some(FileIdentity { inode, birth: Some((7, 8)), handle: Some(vec![1, 255]) }),
         format: VolumeFormat::Qcow2,
+        probed: false,
         backing: None,
+        encryption: None,
         incomplete: None,
     }
 }

@@ -4,8 +4,8 @@ use super::super::Preallocation;
 use super::ImageDirectory;
 use crate::host::{HIDDEN_PREFIX, Temporary, files};
 use crate::model::{
-    BackingStore, Declaration, ErrorKind, Permissions, Result, Volume, VolumeDef, VolumeFormat,
-    VolumeKind, VolumeName, format_size,
+    BackingStore, Declaration, Encryption, ErrorKind, Permissions, Result, Volume, VolumeDef,
+    VolumeFormat, VolumeKind, VolumeName, format_size,
 };
 use std::fs::File;
 
@@ -20,14 +20,42 @@ const SET_ID: u32 = 0o6000;
 const STEP: u64 = 256 << 20;
 const WRITE_STEP: u64 = 16 << 20;
 
+/// What a new volume is, to be declared.
+pub(super) struct Made {
+    pub(super) format: VolumeFormat,
+    pub(super) backing: Option<BackingStore>,
+    pub(super) encryption: Option<Encryption>,
+}
+
+impl Made {
+    /// One that is neither a difference nor encrypted.
+    pub(super) fn of(format: VolumeFormat) -> Self {
+        Self { format, backing: None, encryption: None }
+    }
+}
+
 impl ImageDirectory<'_> {
     /// Creates a volume, whole or not at all, and reads it.
     pub(crate) fn create(&self, def: &VolumeDef, preallocation: Preallocation) -> Result<Volume> {
         let name = &def.name;
-        if let Some(encryption) = &def.encryption {
-            let what = format!("{} encryption is not implemented yet", encryption.format);
-            return Err(self.volume_error(ErrorKind::NotSupported, name, what));
-        }
+        let format = match (def.format, def.kind) {
+            (Some(format), _) => format,
+            (None, VolumeKind::Dir) => VolumeFormat::Dir,
+            (None, _) => VolumeFormat::Raw,
+        };
+        self.check_new(def, format)?;
+        match (format, &def.encryption) {
+            (VolumeFormat::Raw, None) => self.create_raw(def, preallocation),
+            (VolumeFormat::Qcow2, None) => self.create_qcow2(def, preallocation),
+            (VolumeFormat::Dir, None) => self.create_directory(def),
+            (format, _) => self.create_by_qemu(def, format, preallocation),
+        }?;
+        self.read_new(name)
+    }
+
+    /// Refuses a volume that cannot be made, whatever is in it.
+    pub(super) fn check_new(&self, def: &VolumeDef, format: VolumeFormat) -> Result<()> {
+        let name = &def.name;
         if name.as_str().starts_with(HIDDEN_PREFIX) {
             let what = format!("names that begin with {HIDDEN_PREFIX} are files in the making");
             return Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
@@ -39,26 +67,16 @@ impl ImageDirectory<'_> {
         if found.is_some() {
             return Err(self.exists(name));
         }
-        let format = match (def.format, def.kind) {
-            (Some(format), _) => format,
-            (None, VolumeKind::Dir) => VolumeFormat::Dir,
-            (None, _) => VolumeFormat::Raw,
-        };
         let mode = def.permissions.as_ref().and_then(|permissions| permissions.mode);
         if format != VolumeFormat::Dir && mode.is_some_and(|mode| mode & SET_ID != 0) {
             let what = "its mode must not have set-user-ID or set-group-ID: a volume is no program";
             return Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
         }
-        match format {
-            VolumeFormat::Raw => self.create_raw(def, preallocation),
-            VolumeFormat::Qcow2 => self.create_qcow2(def, preallocation),
-            VolumeFormat::Dir => self.create_directory(def),
-            other => Err(self.volume_error(
-                ErrorKind::NotSupported,
-                name,
-                format!("creating format {other} is not implemented yet"),
-            )),
-        }?;
+        Ok(())
+    }
+
+    /// The volume that was just made.
+    pub(super) fn read_new(&self, name: &VolumeName) -> Result<Volume> {
         self.volume(name)?.ok_or_else(|| {
             self.volume_error(ErrorKind::Inaccessible, name, "it vanished as soon as it was made")
         })
@@ -93,7 +111,7 @@ impl ImageDirectory<'_> {
         } else {
             self.allocate_range(name, new.file(), 0, allocation)?;
         }
-        self.finish(def, new, VolumeFormat::Raw, None)
+        self.finish(def, new, Made::of(VolumeFormat::Raw))
     }
 
     fn create_directory(&self, def: &VolumeDef) -> Result<()> {
@@ -202,13 +220,7 @@ impl ImageDirectory<'_> {
     }
 
     /// Owner and mode, synced; declared; then its name.
-    pub(super) fn finish(
-        &self,
-        def: &VolumeDef,
-        new: Temporary<'_>,
-        format: VolumeFormat,
-        backing: Option<BackingStore>,
-    ) -> Result<()> {
+    pub(super) fn finish(&self, def: &VolumeDef, new: Temporary<'_>, made: Made) -> Result<()> {
         let name = &def.name;
         let pool = self.pool.def.uuid;
         files::set_permissions(new.file(), &stated_or(def, DEFAULT_MODE))
@@ -219,8 +231,14 @@ impl ImageDirectory<'_> {
         let identity = files::identity(new.file())
             .map_err(|error| self.volume_failed(name, "cannot tell its identity", &error))?;
         self.ctx.limits.check()?;
-        let declaration =
-            Declaration { identity: Some(identity), format, backing, incomplete: None };
+        let declaration = Declaration {
+            identity: Some(identity),
+            format: made.format,
+            probed: false,
+            backing: made.backing,
+            encryption: made.encryption,
+            incomplete: None,
+        };
         self.ctx.records.declare(pool, name, &declaration)?;
         new.publish(name.as_str()).map_err(|error| {
             // It names a file that is gone; the first error is what matters.

@@ -89,11 +89,7 @@ impl ImageDirectory<'_> {
             .map_err(|error| self.volume_failed(name, "cannot ask for its image lock", &error))?;
         match held {
             Some(held) => Ok(Some(held)),
-            None => {
-                busy(holders::process(&path).unwrap_or_else(|| {
-                    "a virtual machine or qemu program (by its lock)".to_owned()
-                }))
-            }
+            None => busy(super::open::user(&path)),
         }
     }
 }

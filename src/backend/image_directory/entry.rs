@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
                 let dir = stat.kind == FileType::Directory;
                 Ok(dir.then(|| self.directory_volume(volume_name, &stat)))
             }
-            FileType::Symlink => match self.place.follow(name)? {
+            FileType::Symlink => match self.place.follow(name, Access::Read)? {
                 Some((file, stat)) => self.open_volume(volume_name, &stat, &file),
                 None => Ok(None),
             },
@@ -118,6 +118,11 @@ impl<'a> Reader<'a> {
             volume.allocation = size;
         }
         match declared {
+            Some(declaration) if declaration.probed => {
+                volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
+                let verdict = probe_file(file, size, &mut self.header)?;
+                describe(&mut volume, verdict, self.place.path);
+            }
             Some(declaration) => {
                 volume.format_source = FormatSource::Declared;
                 volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
@@ -131,6 +136,9 @@ impl<'a> Reader<'a> {
                     }
                     let image = volume.image.get_or_insert_default();
                     image.backing = declaration.backing;
+                    if declaration.encryption.is_some() {
+                        image.encryption = declaration.encryption;
+                    }
                 }
             }
             // A guest may have written a header into what was declared raw.

@@ -1,7 +1,7 @@
 //! Symbolic links in the directory, followed only where nobody but root has a hand in them.
 
 use super::ImageDirectory;
-use crate::host::{FileStat, Trust, is_roots, walk};
+use crate::host::{Access, FileStat, Trust, is_roots, walk};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,9 +10,13 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 impl ImageDirectory<'_> {
-    /// The file or block device that a link leads to, opened for reading; none when it leads to
+    /// The file or block device that a link leads to, opened; none when it leads to
     /// something else, nowhere, or on a way that somebody other than root can change.
-    pub(super) fn follow(&self, name: &CStr) -> io::Result<Option<(File, FileStat)>> {
+    pub(super) fn follow(
+        &self,
+        name: &CStr,
+        access: Access,
+    ) -> io::Result<Option<(File, FileStat)>> {
         let link = self.directory.stat_entry(name)?;
         if !is_roots(&link) {
             return Ok(None);
@@ -30,7 +34,11 @@ impl ImageDirectory<'_> {
         }
         // What was looked at is what is opened, whatever has happened to the path since.
         let own = format!("/proc/self/fd/{}", end.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let access = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let file = File::from(rustix::fs::openat(CWD, own, flags, Mode::empty())?);
         Ok(Some((file, stat)))
     }

@@ -3,10 +3,15 @@
 //! Every operation opens the directory anew and compares it with what the start found.
 
 mod build;
+mod chain;
+mod clone;
 mod create;
+mod create_by_qemu;
 mod delete;
+mod encryption;
 mod entry;
 mod link;
+mod open;
 mod qcow2;
 mod resize;
 

@@ -36,16 +36,7 @@ impl ImageDirectory<'_> {
         let stat = FileStat::of(&file)
             .map_err(|error| self.volume_failed(name, "cannot read its size", &error))?;
         // The volume as it is now: the caller's may be older than its file.
-        let current = self.volume(name)?.ok_or_else(|| {
-            self.volume_error(ErrorKind::NotFound, name, "it is gone; refresh the pool")
-        })?;
-        if current.format != volume.format || current.format_source != volume.format_source {
-            return Err(self.volume_error(
-                ErrorKind::Conflict,
-                name,
-                "its file was replaced; refresh the pool and look at it again",
-            ));
-        }
+        let current = self.check_same(volume)?;
         if let Some(why) = &current.incomplete {
             return Err(self.volume_error(
                 ErrorKind::Conflict,

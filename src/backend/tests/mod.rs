@@ -6,3 +6,4 @@ mod listing;
 mod qcow2;
 mod raw;
 mod registry;
+mod transfers;

@@ -2,8 +2,8 @@
 
 use super::fixture::{Pool, backend_of, context, definition, started, volume_def};
 use crate::backend::{
-    self, Activation, ActivePool, Backend, BuildMode, OpContext, Operation, Preallocation,
-    ResizeOptions, StopOptions, unsupported,
+    self, Activation, ActivePool, Backend, BuildMode, CloneSource, OpContext, Operation,
+    Preallocation, ResizeOptions, StopOptions, VolumeAccess, WipeOptions, unsupported,
 };
 use crate::model::*;
 use std::sync::Arc;
@@ -44,10 +44,16 @@ fn attempt(
         Operation::ResizeVolume => {
             backend.resize_volume(pool, volume, 2, ResizeOptions::default(), ctx).err()
         }
-        // The trait has no methods for these yet, so that no backend can offer them.
-        Operation::CloneVolume | Operation::WipeVolume | Operation::OpenVolume => {
-            Some(unsupported(backend.info(), operation))
+        Operation::CloneVolume => {
+            let own = backend_of(PoolType::Dir);
+            let io = own.open_volume(pool, volume, VolumeAccess::ReadUnchanged, ctx).unwrap();
+            let source = CloneSource { volume: Arc::new(volume.clone()), io };
+            backend.clone_volume(pool, &def, &source, Preallocation::None, ctx).err()
         }
+        Operation::WipeVolume => {
+            backend.wipe_volume(pool, volume, WipeOptions::default(), ctx).err()
+        }
+        Operation::OpenVolume => backend.open_volume(pool, volume, VolumeAccess::Read, ctx).err(),
     }
 }
 

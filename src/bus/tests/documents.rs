@@ -6,7 +6,7 @@ use super::super::manager::ManagerView;
 use super::super::pool::PoolView;
 use super::super::table::{Interface, Table};
 use super::super::volume::VolumeView;
-use super::super::{introspect, job, manager, object_manager, pool, properties, volume};
+use super::super::{introspect, job, manager, object_manager, pool, properties, volume_methods};
 use super::*;
 
 /// The names of handlers.
@@ -23,7 +23,7 @@ fn every_method_of_the_documents_has_a_handler_and_every_handler_a_method() {
         ("org.freedesktop.DBus.ObjectManager", names(object_manager::METHODS)),
         ("org.poold1.Manager", names(manager::METHODS)),
         ("org.poold1.Pool", names(pool::METHODS)),
-        ("org.poold1.Volume", names(volume::METHODS)),
+        ("org.poold1.Volume", names(volume_methods::METHODS)),
         ("org.poold1.Job", names(job::METHODS)),
     ] {
         let interface = Table::get().interface(interface).unwrap();
