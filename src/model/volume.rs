@@ -155,6 +155,13 @@ pub struct Encryption {
     pub ivgen: Option<(String, Option<String>)>,
 }
 
+impl Encryption {
+    /// As a header says it, which names no secret.
+    pub fn probed(format: &str) -> Self {
+        Self { format: format.to_owned(), secrets: Vec::new(), cipher: None, ivgen: None }
+    }
+}
+
 /// The image that another is a difference to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackingStore {

@@ -1,15 +1,16 @@
 //! Chains of images: what a volume is a difference to, and what its header may name.
 
 use super::ImageDirectory;
+use crate::image::formats;
 use crate::image::lock::{self, Held};
 use crate::image::node::Node;
-use crate::image::probe::{Verdict, resolve_backing};
+use crate::image::probe::{LARGEST_READ, Verdict, probe_file, resolve_backing};
 use crate::image::qcow2::Qcow2;
 use crate::model::{
     BackingStore, ErrorKind, FormatSource, Result, Volume, VolumeFormat, VolumeKind, VolumeName,
 };
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// Longest chain of backing files that is followed.
 const MAX_CHAIN: usize = 64;
@@ -78,30 +79,63 @@ impl ImageDirectory<'_> {
     /// The header of a qcow2 volume; `Conflict` when it names a file that was not declared.
     pub(super) fn checked_header(&self, volume: &Volume, file: &File) -> Result<Box<Qcow2>> {
         let name = &volume.name;
+        self.check_names(volume, file)?;
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut bytes = vec![
+                0;
+                LARGEST_READ.min(
+                    usize::try_from(file.metadata()?.len()).unwrap_or(LARGEST_READ)
+                )
+            ];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        };
+        let bytes =
+            read().map_err(|error| self.volume_failed(name, "cannot read its header", &error))?;
+        Qcow2::parse(&bytes)
+            .map(Box::new)
+            .map_err(|flaw| self.volume_error(ErrorKind::Conflict, name, flaw))
+    }
+
+    /// Refuses (`Conflict`) a volume whose content is no image of its format, or names files that
+    /// were not declared.
+    pub(super) fn check_names(&self, volume: &Volume, file: &File) -> Result<()> {
+        let name = &volume.name;
+        if matches!(volume.format, VolumeFormat::Raw | VolumeFormat::Iso) {
+            return Ok(());
+        }
         let size = file
             .metadata()
             .map_err(|error| self.volume_failed(name, "cannot read its size", &error))?
             .len();
-        let verdict = crate::image::probe::probe_file(file, size, &mut Vec::new())
+        let size = if size == 0 { volume.physical } else { size };
+        let verdict = probe_file(file, size, Some(volume.format), &mut Vec::new())
             .map_err(|error| self.volume_failed(name, "cannot read its header", &error))?;
         let conflict = |what: String| Err(self.volume_error(ErrorKind::Conflict, name, what));
         let image = match verdict {
-            Verdict::Qcow2(image) => image,
+            Verdict::Image(image)
+                if formats::driver(image.format) == formats::driver(volume.format) =>
+            {
+                image
+            }
             Verdict::Damaged { why, .. } => return conflict(why),
-            Verdict::Raw | Verdict::NeedMore(_) => {
-                return conflict("its content is no qcow2 image".to_owned());
+            Verdict::Image(_) | Verdict::Raw => {
+                return conflict(format!("its content is no {} image", volume.format));
             }
         };
-        let mut attributes = image.attributes();
+        let mut attributes = image.attributes;
         if let Some(backing) = &mut attributes.backing {
             resolve_backing(backing, self.path);
         }
-        if attributes.features.data_file || image.extensions.data_file.is_some() {
-            return conflict("its header names a data file, which was not declared".to_owned());
+        if attributes.features.data_file || !image.others.is_empty() {
+            let others = image.others.join(", ");
+            return conflict(format!(
+                "its header names the data file {others}, which was not declared"
+            ));
         }
         match (&attributes.backing, volume.backing()) {
-            (Some(found), Some(declared)) if found.path == declared.path => Ok(image),
-            (None, None) => Ok(image),
+            (Some(found), Some(declared)) if found.path == declared.path => Ok(()),
+            (None, None) => Ok(()),
             (Some(found), _) => conflict(format!(
                 "its header names the backing file {}, which was not declared",
                 found.path

@@ -9,9 +9,7 @@ use crate::host::copy::{Copier, Failure, Holes};
 use crate::host::files;
 use crate::image::node::Node;
 use crate::image::qemu_img::QemuImg;
-use crate::model::{
-    Encryption, Error, ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeKind,
-};
+use crate::model::{Encryption, ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeKind};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -137,17 +135,5 @@ impl ImageDirectory<'_> {
         self.ctx.findings.say("method", "convert");
         let encryption = lock.map(|lock| lock.encryption);
         self.finish_by_qemu(def, new, Made { encryption, ..Made::of(format) })
-    }
-
-    /// Refuses (`Conflict`) a volume whose header names files that were not declared.
-    pub(super) fn check_names(&self, volume: &Volume, file: &std::fs::File) -> Result<()> {
-        match volume.format {
-            VolumeFormat::Raw | VolumeFormat::Iso | VolumeFormat::Luks => Ok(()),
-            VolumeFormat::Qcow2 => self.checked_header(volume, file).map(drop),
-            format => Err(Error::new(
-                ErrorKind::NotSupported,
-                format!("volume {}: {format} images are not read yet", volume.name),
-            )),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ImageDirectory;
 use crate::host::{Access, FileStat, HIDDEN_PREFIX, files};
-use crate::image::probe::{Verdict, probe_file, resolve_backing};
+use crate::image::probe::{Verdict, hint_of_name, probe_file, resolve_backing};
 use crate::model::{
     Declaration, FileIdentity, FormatSource, ImageAttributes, Timestamps, Volume, VolumeFormat,
     VolumeKind, VolumeName,
@@ -117,35 +117,45 @@ impl<'a> Reader<'a> {
         if kind == VolumeKind::Block {
             volume.allocation = size;
         }
-        match declared {
-            Some(declaration) if declaration.probed => {
-                volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
-                let verdict = probe_file(file, size, &mut self.header)?;
-                describe(&mut volume, verdict, self.place.path);
+        let hint = match &declared {
+            Some(declaration) if !declaration.probed => Some(declaration.format),
+            _ => hint_of_name(volume.name.as_str()),
+        };
+        // A guest may have written a header into what was declared raw.
+        if doubt {
+            volume.incomplete = Some(IN_DOUBT.into());
+            return Ok(Some(volume));
+        }
+        let verdict = probe_file(file, size, hint, &mut self.header)?;
+        let Some(declaration) = declared else {
+            describe(&mut volume, verdict, self.place.path);
+            return Ok(Some(volume));
+        };
+        volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
+        if declaration.probed {
+            describe(&mut volume, verdict, self.place.path);
+            return Ok(Some(volume));
+        }
+        let found = format_of(&verdict);
+        volume.format_source = FormatSource::Declared;
+        volume.format = declaration.format;
+        if !agrees(found, declaration.format) {
+            volume.content_format = Some(found);
+            if declaration.format != VolumeFormat::Raw {
+                volume.capacity = 0;
             }
-            Some(declaration) => {
-                volume.format_source = FormatSource::Declared;
-                volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
-                volume.format = declaration.format;
-                if volume.format != VolumeFormat::Raw {
-                    let verdict = probe_file(file, size, &mut self.header)?;
-                    describe(&mut volume, verdict, self.place.path);
-                    if volume.format != declaration.format {
-                        volume.format = declaration.format;
-                        volume.capacity = 0;
-                    }
-                    let image = volume.image.get_or_insert_default();
-                    image.backing = declaration.backing;
-                    if declaration.encryption.is_some() {
-                        image.encryption = declaration.encryption;
-                    }
-                }
-            }
-            // A guest may have written a header into what was declared raw.
-            None if doubt => volume.incomplete = Some(IN_DOUBT.into()),
-            None => {
-                let verdict = probe_file(file, size, &mut self.header)?;
-                describe(&mut volume, verdict, self.place.path);
+        } else if declaration.format != VolumeFormat::Raw {
+            describe(&mut volume, verdict, self.place.path);
+            volume.format = declaration.format;
+        }
+        if declaration.backing.is_some()
+            || declaration.encryption.is_some()
+            || volume.image.is_some()
+        {
+            let image = volume.image.get_or_insert_default();
+            image.backing = declaration.backing;
+            if declaration.encryption.is_some() {
+                image.encryption = declaration.encryption;
             }
         }
         Ok(Some(volume))
@@ -218,21 +228,39 @@ impl<'a> Reader<'a> {
 /// Fills in what a header says. A damaged image has no capacity that could be believed.
 fn describe(volume: &mut Volume, verdict: Verdict, directory: &str) {
     match verdict {
-        Verdict::Raw | Verdict::NeedMore(_) => volume.format = VolumeFormat::Raw,
+        Verdict::Raw => volume.format = VolumeFormat::Raw,
         Verdict::Damaged { format, .. } => {
             volume.format = format;
             volume.capacity = 0;
         }
-        Verdict::Qcow2(image) => {
-            let mut attributes: ImageAttributes = image.attributes();
+        Verdict::Image(image) => {
+            let mut attributes = image.attributes;
             if let Some(backing) = &mut attributes.backing {
                 resolve_backing(backing, directory);
             }
-            volume.format = VolumeFormat::Qcow2;
-            volume.capacity = image.header.capacity;
-            volume.image = Some(Box::new(attributes));
+            volume.format = image.format;
+            volume.capacity = image.capacity;
+            if attributes != ImageAttributes::default() {
+                volume.image = Some(Box::new(attributes));
+            }
         }
     }
+}
+
+/// The format that a verdict is about.
+fn format_of(verdict: &Verdict) -> VolumeFormat {
+    match verdict {
+        Verdict::Raw => VolumeFormat::Raw,
+        Verdict::Damaged { format, .. } => *format,
+        Verdict::Image(image) => image.format,
+    }
+}
+
+/// Whether content is what was declared, as far as content can say: two names are of one format,
+/// and a raw volume may hold a CD-ROM.
+fn agrees(content: VolumeFormat, declared: VolumeFormat) -> bool {
+    use VolumeFormat::{Iso, Raw, Vhd, Vpc};
+    content == declared || matches!((content, declared), (Vpc, Vhd) | (Iso, Raw) | (Raw, Iso))
 }
 
 fn microseconds((seconds, nanoseconds): (i64, u32)) -> u64 {

@@ -1,10 +1,8 @@
 //! qcow2 volumes: new ones, and changing their capacity.
 
-use super::super::{Preallocation, ResizeOptions};
+use super::super::Preallocation;
 use super::ImageDirectory;
 use super::create::Made;
-use crate::host::Command;
-use crate::image::node::Node;
 use crate::image::qcow2::{DEFAULT_CLUSTER, Layout, Spec, Version};
 use crate::model::{
     BackingStore, Error, ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeName,
@@ -78,70 +76,27 @@ impl ImageDirectory<'_> {
         self.finish(def, new, Made { backing, ..Made::of(VolumeFormat::Qcow2) })
     }
 
-    /// Changes the capacity of a qcow2 image: in place where its tables have room, else by QEMU.
-    pub(super) fn resize_qcow2(
-        &self,
-        volume: &Volume,
-        file: &File,
-        capacity: u64,
-        options: ResizeOptions,
-    ) -> Result<()> {
+    /// Makes a qcow2 image larger in place, where its tables have room; else false.
+    pub(super) fn grow_qcow2(&self, volume: &Volume, file: &File, capacity: u64) -> Result<bool> {
         let name = &volume.name;
-        let capacity = capacity.checked_next_multiple_of(512).unwrap_or(capacity);
-        if capacity < volume.capacity {
-            self.check_no_overlay(volume)?;
-        }
-        // Never by force: two writers of the tables destroy an image.
-        let held = self.take(name, file)?;
         let image = self.checked_header(volume, file)?;
         let header = &image.header;
-        if header.encryption.is_some() {
-            let what = "resizing encrypted images is not implemented yet";
-            return Err(self.volume_error(ErrorKind::NotSupported, name, what));
-        }
-        if capacity == header.capacity {
-            return Ok(());
-        }
-        if capacity < header.capacity && !options.shrink {
-            return Err(self.shrinks(name));
-        }
-        let chain = volume.backing().map(|backing| self.chain(name, backing, 0)).transpose()?;
         let base = volume.backing().and_then(|backing| self.ctx.known.by_path(&backing.path));
         // What a longer backing file has beyond the old end must not show: QEMU hides it.
         let hides = base.is_some_and(|base| base.capacity > header.capacity);
+        if capacity <= header.capacity || header.encryption.is_some() || hides {
+            return Ok(false);
+        }
         let size = file
             .metadata()
             .map_err(|error| self.volume_failed(name, "cannot read its size", &error))?
             .len();
-        if capacity > header.capacity && !options.allocate && !hides {
-            let growth =
-                header.growth(capacity, size).map_err(|error| self.of_volume(name, error))?;
-            if let Some(growth) = growth {
-                return growth
-                    .write(file)
-                    .map_err(|error| self.volume_failed(name, "cannot write its header", &error));
-            }
-        }
-        if options.allocate {
-            self.check_room(name, capacity.saturating_sub(header.capacity))?;
-        }
-        // qemu-img takes the lock itself.
-        drop(held);
-        let mut args = vec!["resize".into(), "-q".into()];
-        if capacity < header.capacity {
-            args.push("--shrink".into());
-        } else if options.allocate {
-            args.push("--preallocation=falloc".into());
-        }
-        args.push("--".into());
-        args.push(Node::of_open_file(file, VolumeFormat::Qcow2, chain).argument());
-        args.push(capacity.to_string().into());
-        let command = Command { program: "qemu-img", args, ..Command::default() };
-        self.ctx
-            .host
-            .run(&command, &self.ctx.limits)
-            .map(drop)
-            .map_err(|error| self.of_volume(name, error))
+        let growth = header.growth(capacity, size).map_err(|error| self.of_volume(name, error))?;
+        let Some(growth) = growth else { return Ok(false) };
+        growth
+            .write(file)
+            .map(|()| true)
+            .map_err(|error| self.volume_failed(name, "cannot write its header", &error))
     }
 
     pub(super) fn of_volume(&self, name: &VolumeName, error: Error) -> Error {

@@ -3,6 +3,9 @@
 use super::super::ResizeOptions;
 use super::ImageDirectory;
 use crate::host::{Access, FileStat};
+use crate::image::formats;
+use crate::image::node::Node;
+use crate::image::qemu_img::QemuImg;
 use crate::model::{Error, ErrorKind, Result, Volume, VolumeFormat, VolumeKind, VolumeName};
 use std::fs::File;
 
@@ -49,12 +52,7 @@ impl ImageDirectory<'_> {
         }
         match current.format {
             VolumeFormat::Raw => self.resize_raw(&current, &file, stat.size, capacity, options),
-            VolumeFormat::Qcow2 => self.resize_qcow2(&current, &file, capacity, options),
-            format => Err(self.volume_error(
-                ErrorKind::NotSupported,
-                name,
-                format!("resizing format {format} is not implemented yet"),
-            )),
+            _ => self.resize_image(&current, &file, capacity, options),
         }?;
         file.sync_all()
             .map_err(|error| self.volume_failed(name, "cannot write it to the storage", &error))?;
@@ -91,6 +89,69 @@ impl ImageDirectory<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Changes the capacity of an image: in place where that is possible, else by QEMU.
+    fn resize_image(
+        &self,
+        volume: &Volume,
+        file: &File,
+        capacity: u64,
+        options: ResizeOptions,
+    ) -> Result<()> {
+        let (name, format) = (&volume.name, volume.format);
+        let refuse = |what: &str| Err(self.volume_error(ErrorKind::NotSupported, name, what));
+        let Some(info) = formats::info(format) else {
+            return refuse(&format!("{format} is no format of images"));
+        };
+        let capacity = capacity.checked_next_multiple_of(512).unwrap_or(capacity);
+        let shrinks = capacity < volume.capacity;
+        match (info.grows, info.shrinks) {
+            (true, true) => {}
+            (true, false) if !shrinks => {}
+            (true, _) => return refuse(&format!("QEMU cannot make {format} images smaller")),
+            (false, _) => {
+                let what = "QEMU cannot change the capacity of images of its format";
+                return refuse(&format!("{what} ({format}); clone it into qcow2 or raw"));
+            }
+        }
+        if options.allocate && !info.preallocations.contains(&"falloc") {
+            return refuse(&format!("{format} images cannot be allocated beforehand"));
+        }
+        if shrinks {
+            self.check_no_overlay(volume)?;
+        }
+        // Never by force: two writers of the tables destroy an image.
+        let held = self.take(name, file)?;
+        self.check_names(volume, file)?;
+        if capacity == volume.capacity {
+            return Ok(());
+        }
+        let chain = volume.backing().map(|backing| self.chain(name, backing, 0)).transpose()?;
+        let in_place = format == VolumeFormat::Qcow2 && !options.allocate;
+        if in_place && self.grow_qcow2(volume, file, capacity)? {
+            return Ok(());
+        }
+        if options.allocate {
+            self.check_room(name, capacity.saturating_sub(volume.capacity))?;
+        }
+        // qemu-img takes the lock itself.
+        drop(held);
+        let mut run = QemuImg::new("resize").arg("-q");
+        let mut node = Node::of_open_file(file, format, chain);
+        if let Some(id) = self.unlock(&mut run, volume)? {
+            node = node.encrypted(&id);
+        }
+        if shrinks {
+            run = run.arg("--shrink");
+        } else if options.allocate {
+            run = run.arg("--preallocation=falloc");
+        }
+        run.arg("--")
+            .image(&node)
+            .arg(capacity.to_string())
+            .run(&*self.ctx.host, &self.ctx.limits)
+            .map_err(|error| self.of_volume(name, error))
     }
 
     /// The refusal of a smaller capacity that nobody said is meant.

@@ -1,6 +1,8 @@
 //! Stories of dir pools, told through the trait.
 
+mod clones;
 mod fixture;
+mod formats;
 mod lifecycle;
 mod listing;
 mod qcow2;

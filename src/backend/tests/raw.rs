@@ -84,7 +84,7 @@ fn what_cannot_be_leaves_nothing_behind() {
     let hidden = VolumeName::new(".poold-1").unwrap();
     assert_eq!(refused(&|def| def.name = hidden.clone(), none), ErrorKind::InvalidArgument);
     assert_eq!(
-        refused(&|def| def.format = Some(VolumeFormat::Vmdk), none),
+        refused(&|def| def.format = Some(VolumeFormat::Bochs), none),
         ErrorKind::NotSupported
     );
     assert_eq!(

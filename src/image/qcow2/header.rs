@@ -259,15 +259,9 @@ impl Qcow2 {
                 extended_l2: header.incompatible & EXTENDED_L2 != 0,
                 data_file: header.incompatible & DATA_FILE != 0,
             },
-            encryption: header.encryption.map(|encryption| ModelEncryption {
-                format: match encryption {
-                    Encryption::Aes => "qcow",
-                    Encryption::Luks => "luks",
-                }
-                .to_owned(),
-                secrets: Vec::new(),
-                cipher: None,
-                ivgen: None,
+            encryption: header.encryption.map(|encryption| match encryption {
+                Encryption::Aes => ModelEncryption::probed("qcow"),
+                Encryption::Luks => ModelEncryption::probed("luks"),
             }),
         }
     }
