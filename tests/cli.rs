@@ -233,7 +233,9 @@ fn the_manual_describes_every_command_and_no_other() {
     let documented: BTreeSet<_> = manual
         .split(".SH ")
         .filter(|section| {
-            ["POOLS\n", "VOLUMES\n", "JOBS"].iter().any(|title| section.starts_with(title))
+            ["POOLS\n", "VOLUMES\n", "SECRETS\n", "JOBS"]
+                .iter()
+                .any(|title| section.starts_with(title))
         })
         .flat_map(|section| section.split("\n.TP\n").skip(1))
         .filter_map(|entry| entry.lines().next()?.strip_prefix(".B "))

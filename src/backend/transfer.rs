@@ -2,16 +2,18 @@
 //! of pool in the same way.
 
 use super::{ActivePool, Backend, OpContext, VolumeAccess, VolumeIo};
-use crate::host::copy::{Copier, Holes};
-use crate::host::{FileStat, files};
+use crate::host::copy::{Copier, Failure, Holes};
+use crate::host::{FileStat, Limits, files};
 use crate::model::{
-    Declaration, Error, ErrorKind, FormatSource, Result, Volume, VolumeFormat, VolumeKind,
-    format_size,
+    Declaration, Error, ErrorKind, FormatSource, Result, SecretValue, Volume, VolumeFormat,
+    VolumeKind, format_size,
 };
 use rustix::fs::{FileType, OFlags, SeekFrom};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long a client's pipe or socket may do nothing.
 const IDLE: Duration = Duration::from_secs(60);
@@ -82,6 +84,34 @@ impl Peer {
             return refused("is open for appending only; open it without that");
         }
         Ok(Self { file: descriptor.into(), stat })
+    }
+
+    /// Reads a secret's value to its end, at most `most` bytes.
+    pub fn read_secret(&self, most: usize, idle: Duration) -> Result<SecretValue> {
+        let limits = Limits::default();
+        let what = "the value of a secret";
+        let mut done = |_| {};
+        let mut copier = Copier { limits: &limits, idle, done: &mut done };
+        let failed = |failure: Failure| failure.into_error(what);
+        let value = match self.place()? {
+            Some((at, left)) => {
+                let length = usize::try_from(left).unwrap_or(usize::MAX).min(most + 1);
+                let mut value = Zeroizing::new(vec![0; length]);
+                self.file
+                    .read_exact_at(&mut value, at)
+                    .map_err(|error| failed(Failure::Read(error)))?;
+                value
+            }
+            None => copier.gather(self.file.as_fd(), most + 1).map_err(failed)?,
+        };
+        match value.len() {
+            0 => Err(invalid(format!("{what} is empty"))),
+            length if length > most => Err(Error::new(
+                ErrorKind::LimitsExceeded,
+                format!("{what} is larger than {most} bytes"),
+            )),
+            _ => Ok(SecretValue::new(value.to_vec())),
+        }
     }
 
     /// Where a file or device stands and how much of it follows; none of a stream.
@@ -215,7 +245,7 @@ impl Upload {
         let mut done = |bytes| ctx.progress.add(bytes);
         let mut copier = Copier { limits: &ctx.limits, idle: options.idle, done: &mut done };
         let to = (io.file(), options.offset);
-        let failed = |failure: crate::host::copy::Failure| failure.into_error(what);
+        let failed = |failure: Failure| failure.into_error(what);
         if let Some(start) = self.start {
             let holes = if options.sparse { Holes::Punch } else { Holes::Fill };
             copier.files((&source.file, start), to, self.limit, holes).map_err(failed)?;

@@ -4,8 +4,9 @@
 use super::args::Options;
 use super::settings::{invalid, permissions};
 use crate::backend::{BuildMode, Preallocation};
+use crate::engine::Engine;
 use crate::model::{
-    BackingStore, Error, ErrorKind, Permissions, PoolDef, PoolType, Result, VolumeDef,
+    BackingStore, Encryption, Permissions, PoolDef, PoolType, Result, SecretRef, Uuid, VolumeDef,
     VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
 };
 
@@ -82,30 +83,42 @@ pub(super) fn volume(
         nocow: options.flag("nocow"),
         cluster_size: options.number("cluster-size"),
         features: (features != VolumeFeatures::default()).then_some(features),
-        encryption: None,
+        encryption: encryption(options)?,
         backing,
     })
 }
 
 /// The volume that Clone's options describe; what they leave open is as in the source.
 pub(super) fn cloned(pool: &PoolDef, name: &str, options: &Options) -> Result<VolumeDef> {
-    let named = volume(pool.pool_type, name, 0, options)?;
-    refuse_encryption(&named, options)?;
-    Ok(VolumeDef { capacity: None, ..named })
+    Ok(VolumeDef { capacity: None, ..volume(pool.pool_type, name, 0, options)? })
 }
 
-/// Refuses encryption, which this version does not do.
-pub(super) fn refuse_encryption(def: &VolumeDef, options: &Options) -> Result<()> {
-    if def.encryption.is_none() && !options.applies("encryption") && !options.applies("secret") {
-        return Ok(());
+/// The encryption that the options ask for.
+fn encryption(options: &Options) -> Result<Option<Encryption>> {
+    let secret = options.text("secret").map(|secret| match Uuid::try_parse(secret) {
+        Ok(uuid) => SecretRef::Uuid(uuid),
+        Err(_) => SecretRef::Usage(secret.to_owned()),
+    });
+    match (options.text("encryption"), secret) {
+        (None, None) => Ok(None),
+        (Some("none"), None) => Ok(Some(Encryption::probed("none"))),
+        (Some("none"), Some(_)) => {
+            Err(invalid("option \"secret\" is for what is encrypted".to_owned()))
+        }
+        (Some(word), _) if !matches!(word, "luks" | "default") => {
+            Err(invalid(format!("option \"encryption\" is \"luks\" or \"none\", not {word:?}")))
+        }
+        (_, None) => Err(invalid("option \"encryption\" needs a \"secret\"".to_owned())),
+        (_, Some(secret)) => {
+            Ok(Some(Encryption { secrets: vec![secret], ..Encryption::probed("luks") }))
+        }
     }
-    Err(Error::new(
-        ErrorKind::NotSupported,
-        format!(
-            "volume {} cannot be encrypted: this version of poold has no way to do it",
-            def.name
-        ),
-    ))
+}
+
+/// Refuses a secret that nobody set, before anything begins.
+pub(super) fn check_secret(engine: &Engine, def: &VolumeDef) -> Result<()> {
+    let secrets = def.encryption.iter().flat_map(|encryption| &encryption.secrets);
+    secrets.take(1).try_for_each(|secret| engine.check_secret(secret))
 }
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ fn children(core: &Core, object: &Object) -> Vec<String> {
         | Object::Volumes(_)
         | Object::Volume(_)
         | Object::Job(_)
-        | Object::Secrets => Vec::new(),
+        | Object::Secret(_) => Vec::new(),
+        Object::Secrets => core.engine.secrets().iter().map(|secret| uuid(secret.uuid)).collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::call::{About, Handlers, Plan, Reply, Request, object_path};
 use super::exposed::{Exposed, Property};
 use super::limits::blocking;
 use super::router::Core;
-use super::{creation, job, settings, table};
+use super::{creation, job, secret, settings, table};
 use crate::auth::Action;
 use crate::engine::{DefineOptions, Engine, PoolTypeStatus};
 use crate::model::{Error, ErrorKind, PoolDef, Result, Source};
@@ -92,7 +92,7 @@ pub(super) const METHODS: Handlers<()> = &[
     ("FindSourcesXml", |call| find_sources_xml(call).boxed()),
     ("GetCapabilitiesXml", |call| get_capabilities_xml(call).boxed()),
     ("Autostart", |call| autostart(call).boxed()),
-    ("SetSecret", |call| set_secret(call).boxed()),
+    ("SetSecret", |call| secret::set(call).boxed()),
 ];
 
 type Call = Request<()>;
@@ -250,14 +250,5 @@ async fn autostart(call: Call) -> Result<Plan> {
             }
         }
         Ok(Reply::new(paths))
-    }))
-}
-
-async fn set_secret(_call: Call) -> Result<Plan> {
-    Ok(Plan::act(About::default(), async {
-        Err(Error::new(
-            ErrorKind::NotSupported,
-            "this version of poold keeps no secrets; none can be stored",
-        ))
     }))
 }

@@ -19,6 +19,7 @@ mod polkit;
 mod pool;
 mod properties;
 mod router;
+mod secret;
 mod settings;
 mod signals;
 mod table;

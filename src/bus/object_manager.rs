@@ -6,6 +6,7 @@ use super::exposed::{Exposed, Interfaces};
 use super::job::JobView;
 use super::pool::PoolView;
 use super::router::Object;
+use super::secret::SecretView;
 use super::volume::VolumeView;
 use crate::engine::PoolSnapshot;
 use crate::model::Result;
@@ -44,6 +45,10 @@ async fn get_managed_objects(call: Request<Object>) -> Result<Plan> {
             Object::Jobs => {
                 let jobs = core.engine.jobs();
                 Ok(Reply::new(Objects(jobs.iter().map(|job| JobView(job.snapshot())).collect())))
+            }
+            Object::Secrets => {
+                let secrets = core.engine.secrets();
+                Ok(Reply::new(Objects(secrets.into_iter().map(SecretView).collect())))
             }
             _ => Ok(Reply::new(Objects::<JobView>(Vec::new()))),
         }

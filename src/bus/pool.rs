@@ -3,6 +3,7 @@
 use super::call::{About, Handlers, Plan, Reply, Request, object_path};
 use super::exposed::{Exposed, Property};
 use super::router::Core;
+use super::settings::invalid;
 use super::volume::{self, VolumeView};
 use super::{creation, job, table};
 use crate::auth::Action;
@@ -185,7 +186,10 @@ async fn create_volume_xml(call: Call) -> Result<Plan> {
 
 fn create(call: Call, def: VolumeDef) -> Result<Plan> {
     let options = CreateVolumeOptions { preallocation: creation::preallocation(&call.options)? };
-    creation::refuse_encryption(&def, &call.options)?;
+    if def.encryption.as_ref().is_some_and(|encryption| encryption.format == "none") {
+        return Err(invalid("a new volume is not encrypted unless that is said".to_owned()));
+    }
+    creation::check_secret(&call.core.engine, &def)?;
     let about = About::volume(&call.target.snapshot().def, def.name.as_str(), None);
     let reads = def.backing.is_some();
     let plan = Plan::act(about, async move {

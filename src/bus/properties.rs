@@ -6,6 +6,7 @@ use super::job::JobView;
 use super::manager::ManagerView;
 use super::pool::PoolView;
 use super::router::{Core, Object};
+use super::secret::SecretView;
 use super::table::Table;
 use super::volume::VolumeView;
 use crate::model::{Error, ErrorKind, Result};
@@ -39,6 +40,9 @@ async fn view<V: Visit>(core: &Core, object: &Object, visit: V) -> Result<Option
             volume.map(|found| visit.visit(VolumeView::new(&snapshot, &target.name, found)))
         }
         Object::Job(job) => Some(visit.visit(JobView(job.snapshot()))),
+        Object::Secret(uuid) => {
+            core.engine.secret(*uuid).map(|secret| visit.visit(SecretView(secret)))
+        }
         Object::Node(_) | Object::Pools | Object::Volumes(_) | Object::Jobs | Object::Secrets => {
             None
         }

@@ -12,11 +12,12 @@ use super::table::{self, Access, Interface, Method, Table};
 use super::target::Targets;
 use super::volume::VolumeTarget;
 use super::{
-    FaceOptions, errors, introspect, job, manager, object_manager, pool, properties, volume_methods,
+    FaceOptions, errors, introspect, job, manager, object_manager, pool, properties, secret,
+    volume_methods,
 };
 use crate::auth::{self, Action, Subject};
 use crate::engine::{Engine, JobHandle, PoolHandle};
-use crate::model::{Error, ErrorKind, PoolType, Result};
+use crate::model::{Error, ErrorKind, PoolType, Result, Uuid};
 use crate::path::ObjectRef;
 use futures_util::FutureExt;
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ pub(super) enum Object {
     Jobs,
     Job(JobHandle),
     Secrets,
+    Secret(Uuid),
 }
 
 impl Object {
@@ -70,6 +72,7 @@ impl Object {
             Self::Pool(_) => &[P, I, R, table::POOL],
             Self::Volume(_) => &[P, I, R, table::VOLUME],
             Self::Job(_) => &[P, I, R, table::JOB],
+            Self::Secret(_) => &[P, I, R, table::SECRET],
         }
     }
 }
@@ -198,7 +201,7 @@ impl Core {
             ObjectRef::Jobs => Object::Jobs,
             ObjectRef::Job(number) => Object::Job(self.engine.job(number)?),
             ObjectRef::Secrets => Object::Secrets,
-            ObjectRef::Secret(_) => return None,
+            ObjectRef::Secret(uuid) => Object::Secret(self.engine.secret(uuid)?.uuid),
         })
     }
 
@@ -373,6 +376,7 @@ async fn prepare(
                 run(volume_methods::METHODS, method, request.with(volume)).await
             }
             Object::Job(job) => run(job::METHODS, method, request.with(job)).await,
+            Object::Secret(uuid) => run(secret::METHODS, method, request.with(uuid)).await,
             _ => Err(unhandled(method)),
         },
     }

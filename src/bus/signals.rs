@@ -11,6 +11,7 @@ use super::job::JobView;
 use super::manager::ManagerView;
 use super::pool::PoolView;
 use super::router::Core;
+use super::secret::SecretView;
 use super::table::{OBJECT_MANAGER, PROPERTIES};
 use super::throttle::{Changed, Throttle};
 use super::volume::VolumeView;
@@ -116,6 +117,7 @@ pub(super) struct Announcer {
     manager: ManagerView,
     pools: HashMap<Uuid, PoolView>,
     jobs: HashMap<u64, JobView>,
+    secrets: HashMap<Uuid, SecretView>,
     pool_throttle: Throttle<Uuid, PoolView>,
     job_throttle: Throttle<u64, JobView>,
     volume_throttle: Throttle<(Uuid, VolumeName), VolumeView>,
@@ -145,6 +147,7 @@ impl Announcer {
             barriers,
             manager: ManagerView::new(&core.engine),
             pools: pools.map(|view| (view.uuid(), view)).collect(),
+            secrets: core.engine.secrets().into_iter().map(|s| (s.uuid, SecretView(s))).collect(),
             jobs: jobs.iter().map(|job| (job.id(), JobView(job.snapshot()))).collect(),
             pool_throttle: Throttle::new(),
             job_throttle: Throttle::new(),
@@ -212,6 +215,23 @@ impl Announcer {
             let now = core.engine.job(number).map(|job| JobView(job.snapshot()));
             self.job(out, number, now).await;
         }
+        for uuid in changes.secrets {
+            self.secret(out, uuid, core.engine.secret(uuid).map(SecretView)).await;
+        }
+    }
+
+    async fn secret(&mut self, out: &Out<'_>, uuid: Uuid, now: Option<SecretView>) {
+        match (self.secrets.remove(&uuid), &now) {
+            (None, None) => {}
+            (None, Some(now)) => out.added(&ObjectRef::Secrets, now).await,
+            (Some(before), Some(now)) => {
+                out.changed(now, &super::exposed::changed(&before, now, false)).await;
+            }
+            (Some(before), None) => {
+                out.removed::<SecretView>(&ObjectRef::Secrets, before.path()).await;
+            }
+        }
+        self.secrets.extend(now.map(|now| (uuid, now)));
     }
 
     async fn pool(&mut self, core: &Core, out: &Out<'_>, uuid: Uuid) {

@@ -34,6 +34,7 @@ pub(super) const POOL: &str = "org.poold1.Pool";
 /// A volume.
 pub(super) const VOLUME: &str = "org.poold1.Volume";
 /// A job.
+pub(super) const SECRET: &str = "org.poold1.Secret";
 pub(super) const JOB: &str = "org.poold1.Job";
 
 /// An interface as its document declares it.

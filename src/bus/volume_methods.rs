@@ -108,6 +108,7 @@ async fn clone(call: Call) -> Result<Plan> {
     };
     let def = creation::cloned(&target.snapshot().def, call.args.text(0)?, &call.options)?;
     let options = CreateVolumeOptions { preallocation: creation::preallocation(&call.options)? };
+    creation::check_secret(&call.core.engine, &def)?;
     let shallow = call.options.flag("shallow");
     // The question is about what is made; who may read the source is part of it.
     let about = About {

@@ -24,11 +24,13 @@ pub(super) struct Step {
     pub(super) done: &'static str,
     /// "pool images"
     pub(super) subject: String,
+    /// " (method reflink)", what the job says of how it did it.
+    told: String,
 }
 
 impl Step {
     pub(super) fn new(doing: &'static str, done: &'static str, subject: impl Into<String>) -> Self {
-        Self { doing, done, subject: subject.into() }
+        Self { doing, done, subject: subject.into(), told: String::new() }
     }
 }
 
@@ -47,9 +49,18 @@ pub(super) async fn complete(
                 false => output::print(&format!("{number}\n")),
             };
         }
-        follow(session, job, number, step).await?;
+        let told = follow(session, job, number, step).await?;
+        return report(session, object, &Step { told, ..step.clone() }).await;
     }
     report(session, object, step).await
+}
+
+/// Stays with a job to its end and says nothing of it.
+pub(super) async fn finish(session: &Session, job: ObjectPath, step: &Step) -> anyhow::Result<()> {
+    match job_number(job.as_str()) {
+        Some(number) => Ok(follow(session, job, number, step).await.map(drop)?),
+        None => Ok(()),
+    }
 }
 
 /// Says what was done, or prints the object with `--json`.
@@ -65,16 +76,34 @@ pub(super) async fn report(
     if session.global.quiet {
         return Ok(());
     }
-    output::print(&format!("{} {}\n", step.done, output::printable(&step.subject)))
+    output::print(&format!("{} {}{}\n", step.done, output::printable(&step.subject), step.told))
 }
 
-/// Waits for the end of a job; its error is the result.
+/// What of a job's result is told.
+const TOLD: [&str; 4] = ["method", "algorithm", "passes", "guarantee"];
+
+/// What a job that is done says of how it did it.
+async fn told(job: &JobProxy<'_>) -> String {
+    let Ok(result) = job.result().await else { return String::new() };
+    let word = |key: &str| {
+        let value = crate::client::to_json(result.get(key)?);
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Some(format!("{key} {}", output::printable(&value)))
+    };
+    let words: Vec<_> = TOLD.into_iter().filter_map(word).collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words.join(", ")),
+    }
+}
+
+/// Waits for the end of a job; its error is the result, else what it says of how it did it.
 pub(super) async fn follow(
     session: &Session,
     path: ObjectPath,
     number: u64,
     step: &Step,
-) -> Result<()> {
+) -> Result<String> {
     let job = session.job_at(path.clone()).await?;
     let forever = Options::from([("wait", u64::MAX.into())]);
     let mut end = std::pin::pin!(job.wait(&forever));
@@ -85,12 +114,14 @@ pub(super) async fn follow(
         tokio::select! {
             result = &mut end => {
                 progress.bar.finish_and_clear();
-                return result;
+                result?;
+                return Ok(told(&job).await);
             }
             _ = ticks.tick(), if !progress.bar.is_hidden() => progress.show(&job).await,
             _ = interrupts.recv() => {
                 progress.bar.finish_and_clear();
-                return cancel(session, &job, number, step, end, interrupts).await;
+                cancel(session, &job, number, step, end, interrupts).await?;
+                return Ok(String::new());
             }
         }
     }

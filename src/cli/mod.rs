@@ -12,9 +12,11 @@ mod options;
 mod output;
 mod pool;
 mod record;
+mod secret;
 mod session;
 mod settings;
 mod table;
+mod transfer;
 mod values;
 mod volume;
 
@@ -72,6 +74,7 @@ async fn talk(global: options::Global, command: ServiceCommand) -> anyhow::Resul
         ServiceCommand::Pool(command) => pool::run(&session, command).await,
         ServiceCommand::Definition(command) => definition::run(&session, command).await,
         ServiceCommand::Vol(command) => volume::run(&session, command).await,
+        ServiceCommand::Secret(command) => secret::run(&session, command).await,
         ServiceCommand::Job(command) => job::run(&session, command).await,
         ServiceCommand::Monitor => monitor::run(&session).await,
     }

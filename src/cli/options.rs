@@ -1,7 +1,8 @@
 //! What may be typed: commands, arguments and options. Their help is the reference; the manual page
 //! docs/man/poolctl.1 says the same with examples.
 
-use super::settings::{PoolSettings, VolumeSettings};
+use super::settings::{CloneSettings, PoolSettings, VolumeSettings};
+use super::transfer::Part;
 use super::values::{Build, Resize, VolumeRef, pool_type, size};
 use crate::model::PoolType;
 use clap::{Args, Parser, Subcommand};
@@ -70,6 +71,9 @@ pub(super) enum ServiceCommand {
     /// Work on volumes; VOLUME is POOL/NAME, or its path
     #[command(subcommand)]
     Vol(VolCommand),
+    /// Work on secrets: passphrases and keys that the service keeps
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Work on jobs
     #[command(subcommand)]
     Job(JobCommand),
@@ -293,6 +297,70 @@ pub(super) enum VolCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Write a file into a volume
+    Upload {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+        /// File, or - for standard input
+        file: PathBuf,
+        #[command(flatten)]
+        part: Part,
+        /// Although it is in use
+        #[arg(long)]
+        force: bool,
+    },
+    /// Write a volume's content into a file
+    Download {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+        /// File, which is replaced, or - for standard output
+        file: PathBuf,
+        #[command(flatten)]
+        part: Part,
+    },
+    /// Copy a volume
+    Clone {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+        /// Name of the copy, or POOL/NAME to make it in another pool
+        new: String,
+        /// Make it a difference to the volume, which must then not change
+        #[arg(long)]
+        shallow: bool,
+        /// Do not encrypt it although the volume is encrypted
+        #[arg(long, conflicts_with = "encryption")]
+        decrypt: bool,
+        #[command(flatten)]
+        settings: CloneSettings,
+    },
+    /// Overwrite a volume's content
+    Wipe {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+        /// With what: zero trim random nnsa dod bsi gutmann schneier pfitzner7 pfitzner33
+        #[arg(long, default_value = "zero")]
+        algorithm: String,
+        /// Overwrite also what is not allocated, which allocates it
+        #[arg(long)]
+        allocate: bool,
+        /// Although it is in use, or on storage that keeps old content elsewhere
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run a command with a volume's content as its standard input
+    Open {
+        /// POOL/NAME, or its path
+        volume: VolumeRef,
+        /// Open it for writing too
+        #[arg(long)]
+        write: bool,
+        /// Although it is in use
+        #[arg(long)]
+        force: bool,
+        /// Command and its arguments
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// Print the path of a volume
     Path {
         /// POOL/NAME, or its key
@@ -303,6 +371,47 @@ pub(super) enum VolCommand {
         /// POOL/NAME, or its path
         volume: VolumeRef,
     },
+}
+
+/// Commands on secrets.
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretCommand {
+    /// List secrets, never their values
+    List,
+    /// Keep a secret, or give one another value
+    Set(SetSecretArgs),
+    /// Forget secrets
+    Delete {
+        /// UUID or usage name
+        #[arg(required = true)]
+        secrets: Vec<String>,
+    },
+}
+
+/// `secret set`.
+#[derive(Debug, Args)]
+pub(super) struct SetSecretArgs {
+    /// File with the value, or - for standard input; a terminal is asked twice and shows nothing
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(super) file: PathBuf,
+    /// UUID [default: that of the usage name, or a new one]
+    #[arg(long)]
+    pub(super) uuid: Option<String>,
+    /// What it is for: none volume ceph iscsi cifs [default: volume, if it has a name]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) usage_type: Option<String>,
+    /// Name by which others refer to it
+    #[arg(long, value_name = "NAME")]
+    pub(super) usage_name: Option<String>,
+    /// Free text
+    #[arg(long, value_name = "TEXT")]
+    pub(super) description: Option<String>,
+    /// Forget it when the service ends
+    #[arg(long)]
+    pub(super) ephemeral: bool,
+    /// The newline at the end of the file is part of the value
+    #[arg(long)]
+    pub(super) raw: bool,
 }
 
 /// Commands on jobs.

@@ -187,7 +187,7 @@ async fn autostart_all(session: &Session) -> anyhow::Result<()> {
         let pool = objects.first().map(|object| names.show(object.as_str())).unwrap_or_default();
         let step = step("Starting", "Started", &pool);
         match follow(session, path, number, &step).await {
-            Ok(()) => report(session, objects.first(), &step).await?,
+            Ok(_) => report(session, objects.first(), &step).await?,
             Err(error) => {
                 if let Some(earlier) = failed.replace(error) {
                     output::warn(earlier.message());

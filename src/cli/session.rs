@@ -126,6 +126,7 @@ impl Session {
             Some(ObjectRef::Pool(_)) => "org.poold1.Pool",
             Some(ObjectRef::Volume(..)) => "org.poold1.Volume",
             Some(ObjectRef::Job(_)) => "org.poold1.Job",
+            Some(ObjectRef::Secret(_)) => "org.poold1.Secret",
             _ => {
                 return Err(Error::new(ErrorKind::UnknownObject, format!("no object {path}")));
             }

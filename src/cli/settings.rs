@@ -208,6 +208,61 @@ impl VolumeSettings {
     }
 }
 
+/// Settings of a clone.
+#[derive(Debug, Args)]
+pub(super) struct CloneSettings {
+    /// Format [default: the volume's]
+    #[arg(long)]
+    format: Option<String>,
+    /// Bytes to allocate at once
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    allocation: Option<u64>,
+    /// What to allocate: none, metadata, falloc or full
+    #[arg(long, value_name = "HOW")]
+    preallocation: Option<String>,
+    /// Switch btrfs copy-on-write off
+    #[arg(long)]
+    nocow: bool,
+    /// Mode of the file, octal
+    #[arg(long, value_parser = mode)]
+    mode: Option<u32>,
+    /// Owner of the file, name or uid
+    #[arg(long, value_parser = user)]
+    owner: Option<u32>,
+    /// Group of the file, name or gid
+    #[arg(long, value_parser = group)]
+    group: Option<u32>,
+    /// SELinux label of the file
+    #[arg(long)]
+    label: Option<String>,
+    /// Encrypt it: luks
+    #[arg(long, value_name = "FORMAT", requires = "secret")]
+    encryption: Option<String>,
+    /// Secret with the passphrase: UUID or usage
+    #[arg(long)]
+    secret: Option<String>,
+}
+
+impl CloneSettings {
+    /// Adds them to the options of `Clone`.
+    pub(super) fn add_to<'a>(&'a self, options: &mut Options<'a>) {
+        for (key, value) in [
+            ("format", &self.format),
+            ("preallocation", &self.preallocation),
+            ("label", &self.label),
+            ("encryption", &self.encryption),
+            ("secret", &self.secret),
+        ] {
+            put(options, key, value.clone());
+        }
+        for (key, value) in [("mode", self.mode), ("owner", self.owner), ("group", self.group)] {
+            put(options, key, value);
+        }
+        put(options, "allocation", self.allocation);
+        put(options, "nocow", self.nocow.then_some(true));
+    }
+}
+
 /// Adds an option that was given.
 fn put<'a>(options: &mut Options<'a>, key: &'static str, value: Option<impl Into<Value<'a>>>) {
     options.extend(value.map(|value| (key, value.into())));

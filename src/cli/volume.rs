@@ -6,8 +6,9 @@ use super::options::VolCommand;
 use super::output::{self, Emphasis};
 use super::record::record;
 use super::session::Session;
-use super::settings::VolumeSettings;
+use super::settings::{CloneSettings, VolumeSettings};
 use super::table::{Field, Shown};
+use super::transfer;
 use super::values::{Resize, VolumeRef};
 use crate::client::{Options, PoolProxy};
 use crate::model::{Error, ErrorKind, Result};
@@ -35,7 +36,9 @@ const DETAILS: &[Field] = &[
     ("Kind", "kind", Shown::Text),
     ("Format", "format", Shown::Text),
     ("Format is", "format-source", Shown::Text),
+    ("Content is", "content-format", Shown::Text),
     ("Incomplete", "incomplete", Shown::IfAny),
+    ("Because", "incomplete-reason", Shown::Text),
     ("Capacity", "capacity", Shown::Size),
     ("Allocated", "allocation", Shown::Size),
     ("Physical", "physical", Shown::Size),
@@ -68,6 +71,21 @@ pub(super) async fn run(session: &Session, command: VolCommand) -> anyhow::Resul
         VolCommand::Resize { volume, size, shrink, allocate, force } => {
             let flags = [("shrink", shrink), ("allocate", allocate), ("force", force)];
             resize(session, &volume, size, flags).await
+        }
+        VolCommand::Upload { volume, file, part, force } => {
+            transfer::upload(session, &volume, &file, &part, force).await
+        }
+        VolCommand::Download { volume, file, part } => {
+            transfer::download(session, &volume, &file, &part).await
+        }
+        VolCommand::Clone { volume, new, shallow, decrypt, settings } => {
+            clone(session, &volume, &new, shallow, decrypt, &settings).await
+        }
+        VolCommand::Wipe { volume, algorithm, allocate, force } => {
+            wipe(session, &volume, &algorithm, [("allocate", allocate), ("force", force)]).await
+        }
+        VolCommand::Open { volume, write, force, command } => {
+            transfer::open(session, &volume, write, force, &command).await
         }
         VolCommand::Path { volume } => {
             let path = session.volume(&volume).await?.path().await?;
@@ -209,7 +227,45 @@ async fn resize(
     complete(session, job, Some(&proxy.object_path()), &step).await
 }
 
-fn subject(volume: &VolumeRef) -> String {
+async fn clone(
+    session: &Session,
+    volume: &VolumeRef,
+    new: &str,
+    shallow: bool,
+    decrypt: bool,
+    settings: &CloneSettings,
+) -> anyhow::Result<()> {
+    let (mut options, _agent) = session.start_job_with([("shallow", shallow)]).await;
+    settings.add_to(&mut options);
+    options.extend(decrypt.then(|| ("encryption", "none".into())));
+    let name = match new.split_once('/') {
+        None => new,
+        Some((pool, name)) => {
+            options.insert("pool", pool.into());
+            name
+        }
+    };
+    let (copy, job) = session.volume(volume).await?.clone(name, &options).await?;
+    let name = session.names().await?.show(copy.as_str());
+    let step = Step::new("Cloning into", "Cloned into", format!("volume {name}"));
+    complete(session, job, Some(&copy), &step).await
+}
+
+async fn wipe(
+    session: &Session,
+    volume: &VolumeRef,
+    algorithm: &str,
+    flags: [(&'static str, bool); 2],
+) -> anyhow::Result<()> {
+    let (mut options, _agent) = session.start_job_with(flags).await;
+    options.insert("algorithm", algorithm.into());
+    let proxy = session.volume(volume).await?;
+    let job = proxy.wipe(&options).await?;
+    let step = Step::new("Wiping", "Wiped", subject(volume));
+    complete(session, job, Some(&proxy.object_path()), &step).await
+}
+
+pub(super) fn subject(volume: &VolumeRef) -> String {
     match volume {
         VolumeRef::Path(path) => format!("volume {path}"),
         VolumeRef::Name { pool, volume } => format!("volume {pool}/{volume}"),

@@ -185,6 +185,8 @@ pub trait Volume {
     #[zbus(property(emits_changed_signal = "false"))]
     fn format_source(&self) -> Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn content_format(&self) -> Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn pool(&self) -> Result<OwnedObjectPath>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn capacity(&self) -> Result<u64>;
@@ -200,6 +202,8 @@ pub trait Volume {
     fn encrypted(&self) -> Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn incomplete(&self) -> Result<bool>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn incomplete_reason(&self) -> Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn modified(&self) -> Result<u64>;
     #[zbus(property(emits_changed_signal = "false"))]

@@ -215,7 +215,7 @@ impl Config {
     }
 
     /// The engine's part.
-    pub(super) fn engine_options(&self) -> EngineOptions {
+    pub(super) fn engine_options(&self, root: &Path) -> EngineOptions {
         let (t, l) = (&self.timeouts, &self.limits);
         EngineOptions {
             refresh_timeout: t.refresh.0,
@@ -226,6 +226,8 @@ impl Config {
             max_jobs_per_uid: l.jobs_per_user,
             workers: l.workers,
             retry: (t.retry_first.0, t.retry_longest.0),
+            // The key of the host is outside of any other root.
+            seal_secrets: root == Path::new("/") && Path::new("/run/systemd/system").exists(),
             rescan: t.rescan.0,
         }
     }
@@ -284,7 +286,7 @@ mod tests {
     fn periods_are_seconds_or_have_a_unit() {
         let config = Config::parse("idle-timeout = 0\n[timeouts]\nstop = \"250ms\"").unwrap();
         assert_eq!(config.idle_timeout(), None);
-        assert_eq!(config.engine_options().stop_timeout, Duration::from_millis(250));
+        assert_eq!(config.engine_options(Path::new("/")).stop_timeout, Duration::from_millis(250));
         for (text, seconds) in [("7", 7), ("7s", 7), ("2min", 120), ("2 h", 7200)] {
             assert_eq!(text.parse(), Ok(Period(Duration::from_secs(seconds))), "{text}");
         }

@@ -118,7 +118,8 @@ impl Daemon {
         let store = Store::open(&options.root)?;
         let mut sockets = Sockets::open(store.run_dir(), options.listen)?;
         let host = Arc::new(SystemHost);
-        let engine = Engine::open(store, host, backend::all(), config.engine_options())?;
+        let engine =
+            Engine::open(store, host, backend::all(), config.engine_options(&options.root))?;
         let face = Face::new(engine.clone(), config.face_options())?;
         face.connect(options.address.as_deref()).await?;
         for socket in sockets.listening.drain(..) {

@@ -23,6 +23,8 @@ pub struct EngineOptions {
     pub workers: usize,
     /// First and longest pause between tries of an autostart.
     pub retry: (Duration, Duration),
+    /// Whether values of secrets are sealed with a key of this host, where it can.
+    pub seal_secrets: bool,
     /// How often allocation of volumes is read again while somebody watches.
     pub rescan: Duration,
 }
@@ -38,6 +40,7 @@ impl Default for EngineOptions {
             max_jobs_per_uid: 32,
             workers: 64,
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            seal_secrets: false,
             rescan: Duration::from_secs(30),
         }
     }

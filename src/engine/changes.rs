@@ -13,13 +13,15 @@ pub struct ChangeSet {
     pub pools: BTreeSet<Uuid>,
     /// Jobs that appeared, changed or went.
     pub jobs: BTreeSet<u64>,
+    /// Secrets that appeared, changed or went.
+    pub secrets: BTreeSet<Uuid>,
     /// Whether the problems or pool types changed.
     pub manager: bool,
 }
 
 impl ChangeSet {
     fn is_empty(&self) -> bool {
-        self.pools.is_empty() && self.jobs.is_empty() && !self.manager
+        self.pools.is_empty() && self.jobs.is_empty() && self.secrets.is_empty() && !self.manager
     }
 }
 
@@ -78,6 +80,11 @@ impl ChangeHub {
     /// Marks a job.
     pub(super) fn job(&self, id: u64) {
         self.mark(|set| _ = set.jobs.insert(id));
+    }
+
+    /// Marks a secret.
+    pub(super) fn secret(&self, uuid: Uuid) {
+        self.mark(|set| _ = set.secrets.insert(uuid));
     }
 
     /// Marks the problems and pool types.

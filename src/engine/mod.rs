@@ -26,6 +26,7 @@ mod reader;
 mod records;
 mod recovery;
 mod run;
+mod secrets;
 mod service;
 mod shared;
 mod snapshot;
@@ -41,5 +42,6 @@ pub use api::{Caller, CreateVolumeOptions, DefineOptions, EngineOptions, PoolTyp
 pub use changes::{ChangeSet, Changes};
 pub use handle::PoolHandle;
 pub use job::{JobHandle, JobOperation, JobSnapshot, JobState, ResultValue};
+pub use secrets::SecretDraft;
 pub use service::Engine;
 pub use snapshot::{PoolSnapshot, PoolState};

@@ -2,10 +2,8 @@
 
 use super::jobs::Job;
 use super::shared::Shared;
-use crate::backend::{Journal, KnownVolumes, Records, Secrets, Undo};
-use crate::model::{
-    Declaration, Error, ErrorKind, Result, SecretRef, SecretValue, Uuid, Volume, VolumeName,
-};
+use crate::backend::{Journal, KnownVolumes, Records, Undo};
+use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::store::Store;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -196,14 +194,5 @@ impl KnownVolumes for AllVolumes {
 
     fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
         self.0.snapshots().iter().find_map(|pool| pool.volume_at(path).cloned())
-    }
-}
-
-/// The secrets of an engine that has none.
-pub(super) struct NoSecrets;
-
-impl Secrets for NoSecrets {
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue> {
-        Err(Error::new(ErrorKind::NotFound, format!("there is no secret {secret:?}")))
     }
 }

@@ -6,7 +6,8 @@
 use super::actor::Command;
 use super::jobs::Job;
 use super::pool::{Late, Pool};
-use super::records::{AllVolumes, JobJournal, NoSecrets, StoreRecords};
+use super::records::{AllVolumes, JobJournal, StoreRecords};
+use super::secrets::EngineSecrets;
 use super::shared::Shared;
 use crate::backend::{Backend, Journal, OpContext};
 use crate::host::{CancelToken, Limits};
@@ -206,7 +207,7 @@ impl Run<'_> {
             records: Arc::new(StoreRecords(Arc::clone(&self.shared.store))),
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             known: Arc::new(AllVolumes(Arc::clone(self.shared))),
-            secrets: Arc::new(NoSecrets),
+            secrets: Arc::new(EngineSecrets(Arc::clone(self.shared))),
             findings: self.job.map(|job| job.findings.clone()).unwrap_or_default(),
         };
         (context, journal)

@@ -147,6 +147,7 @@ impl Engine {
         let mut problems =
             self.shared.problems.lock().unwrap_or_else(PoisonError::into_inner).clone();
         problems.extend(self.shared.store.declaration_problems());
+        problems.extend(self.shared.store.secrets().1);
         problems
     }
 
@@ -165,9 +166,11 @@ impl Engine {
         self.shared.changes.subscribe()
     }
 
-    /// Whether nothing is under way that an exit would lose: jobs, retained jobs, retries.
+    /// Whether nothing is under way that an exit would lose: jobs, retained jobs, retries,
+    /// ephemeral secrets.
     pub fn is_idle(&self) -> bool {
-        self.shared.jobs.is_empty() && !self.shared.is_busy()
+        let kept = self.shared.secrets.any_ephemeral();
+        self.shared.jobs.is_empty() && !self.shared.is_busy() && !kept
     }
 
     /// Reads the definitions again (SIGHUP): new files are defined, changed ones taken over.

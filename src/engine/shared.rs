@@ -4,6 +4,7 @@ use super::changes::ChangeHub;
 use super::jobs::Jobs;
 use super::pool::Pool;
 use super::records::Backings;
+use super::secrets::SecretTable;
 use super::workers::Workers;
 use super::{Caller, EngineOptions, JobOperation, PoolSnapshot};
 use crate::backend::Backend;
@@ -34,6 +35,9 @@ pub(super) struct Shared {
     pub(super) backings: Backings,
     /// What searches for sources run on, by type.
     pub(super) searches: Mutex<BTreeMap<PoolType, Arc<Pool>>>,
+    pub(super) secrets: SecretTable,
+    /// Held by who sets or deletes a secret.
+    pub(super) setting_secrets: tokio::sync::Mutex<()>,
     pub(super) problems: Mutex<Vec<Problem>>,
     /// Watches directories; none when the kernel has no watch to give.
     pub(super) watcher: Option<DirectoryWatcher>,
@@ -87,6 +91,8 @@ impl Shared {
             tracing::error!("changes in directories are not seen at once: {error}");
         }
         Arc::new(Self {
+            secrets: SecretTable::load(&store, options.seal_secrets),
+            setting_secrets: tokio::sync::Mutex::default(),
             store: Arc::new(store),
             host,
             backends: backends.into_iter().map(|each| (each.info().pool_type, each)).collect(),

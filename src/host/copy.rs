@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// How much is copied between looks at the limits.
 const STEP: u64 = 32 << 20;
@@ -242,6 +243,24 @@ impl Copier<'_> {
             (self.done)(got as u64);
         }
         Ok(came)
+    }
+
+    /// Reads a stream to its end, at most `most` bytes of it, into memory that is wiped.
+    pub fn gather(&mut self, from: BorrowedFd<'_>, most: usize) -> Copied<Zeroizing<Vec<u8>>> {
+        // Never moved to a larger place: that would leave a copy behind.
+        let mut bytes = Zeroizing::new(vec![0; most]);
+        let mut came = 0;
+        while came < most {
+            self.wait(from, PollFlags::IN)?;
+            match rustix::io::read(from, &mut bytes[came..]) {
+                Ok(0) => break,
+                Ok(more) => came += more,
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(Failure::Read(error.into())),
+            }
+        }
+        bytes.truncate(came);
+        Ok(bytes)
     }
 
     /// Whether a stream has ended; waits until it says so or delivers something.

@@ -1,6 +1,6 @@
 //! What a secret is; its value is never part of this.
 
-use super::Uuid;
+use super::{Error, ErrorKind, Result, Uuid, unprintable};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -32,6 +32,42 @@ pub enum SecretUsage {
     Iscsi(String),
     /// A CIFS user's password.
     Cifs(String),
+}
+
+impl SecretUsage {
+    /// The word for what it is for, and the usage name.
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::None => ("none", ""),
+            Self::Volume(name) => ("volume", name),
+            Self::Ceph(name) => ("ceph", name),
+            Self::Iscsi(name) => ("iscsi", name),
+            Self::Cifs(name) => ("cifs", name),
+        }
+    }
+
+    /// The usage of that word and name.
+    pub fn from_parts(word: &str, name: &str) -> Result<Self> {
+        let invalid = |message: String| Err(Error::new(ErrorKind::InvalidArgument, message));
+        let make = match word {
+            "none" if name.is_empty() => return Ok(Self::None),
+            "none" => {
+                return invalid("a secret for nothing in particular has no usage name".into());
+            }
+            "volume" => Self::Volume,
+            "ceph" => Self::Ceph,
+            "iscsi" => Self::Iscsi,
+            "cifs" => Self::Cifs,
+            _ => {
+                return invalid(format!("{word:?} is none of none, volume, ceph, iscsi and cifs"));
+            }
+        };
+        match name.chars().find(|c| unprintable(*c)) {
+            _ if name.is_empty() => invalid(format!("a secret for {word} needs a usage name")),
+            Some(found) => invalid(format!("a usage name cannot have the character {found:?}")),
+            None => Ok(make(name.to_owned())),
+        }
+    }
 }
 
 /// The value of a secret: kept out of logs, wiped from memory when it is dropped.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Directories and their modes, parents first. Ours are for root alone, except the one that holds
 /// the socket and the one that holds the configuration.
-const DIRECTORIES: [(&str, u32); 12] = [
+const DIRECTORIES: [(&str, u32); 13] = [
     ("run", 0o755),
     ("run/poold", 0o755),
     ("run/poold/pools", 0o700),
@@ -18,6 +18,7 @@ const DIRECTORIES: [(&str, u32); 12] = [
     ("var/lib", 0o755),
     ("var/lib/poold", 0o700),
     ("var/lib/poold/jobs", 0o700),
+    ("var/lib/poold/secrets", 0o700),
     ("var/lib/poold/volumes", 0o700),
 ];
 
@@ -35,6 +36,8 @@ pub(super) struct Layout {
     pub(super) autostart: PathBuf,
     /// Journals.
     pub(super) jobs: PathBuf,
+    /// Secrets.
+    pub(super) secrets: PathBuf,
     /// Declarations.
     pub(super) volumes: PathBuf,
 }
@@ -48,6 +51,7 @@ impl Layout {
             pools: root.join("etc/poold/pools"),
             autostart: root.join("etc/poold/autostart"),
             jobs: root.join("var/lib/poold/jobs"),
+            secrets: root.join("var/lib/poold/secrets"),
             volumes: root.join("var/lib/poold/volumes"),
         }
     }
@@ -69,9 +73,15 @@ impl Layout {
 
     /// Removes what a daemon that died left half-written.
     pub(super) fn sweep(&self) {
-        for dir in
-            [&self.run, &self.run_pools, &self.pools, &self.autostart, &self.jobs, &self.volumes]
-        {
+        for dir in [
+            &self.run,
+            &self.run_pools,
+            &self.pools,
+            &self.autostart,
+            &self.jobs,
+            &self.secrets,
+            &self.volumes,
+        ] {
             atomic::sweep(dir);
         }
     }

@@ -11,6 +11,7 @@ mod definitions;
 mod journal;
 mod layout;
 mod runtime;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::model::{Error, PoolDef, Result, Uuid};
 use declarations::Declarations;
 use layout::Layout;
 use runtime::Numbers;
+pub use secrets::KeptValue;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -62,13 +62,8 @@ pub(super) fn write(out: &mut Writer, secret: &SecretDef) {
     out.element("secret", &flags, |out| {
         out.value("uuid", &[], &secret.uuid);
         out.optional("description", secret.description.as_ref().map(|text| text as &dyn Display));
-        let (kind, name, text) = match &secret.usage {
-            SecretUsage::None => return,
-            SecretUsage::Volume(text) => ("volume", "volume", text),
-            SecretUsage::Ceph(text) => ("ceph", "name", text),
-            SecretUsage::Iscsi(text) => ("iscsi", "target", text),
-            SecretUsage::Cifs(text) => ("cifs", "name", text),
-        };
-        out.element("usage", &[("type", &kind)], |out| out.value(name, &[], text));
+        let (kind, text) = secret.usage.parts();
+        let Some((_, name, _)) = USAGES.iter().find(|(known, ..)| *known == kind) else { return };
+        out.element("usage", &[("type", &kind)], |out| out.value(name, &[], &text));
     });
 }

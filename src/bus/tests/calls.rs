@@ -167,23 +167,76 @@ async fn a_volume_is_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn methods_of_later_versions_say_so() {
+async fn volumes_are_copied_opened_and_filled() {
+    use std::io::{Read, Write};
     let world = World::new();
     let root = world.peer(0).await;
     let pool = world.pool(&root, "images").await;
     let none = Options::new();
     let created: (zbus::OwnedObjectPath, zbus::OwnedObjectPath) =
-        root.get(&pool, "org.poold1.Pool.CreateVolume", &("disk", 4096u64, &none)).await;
+        root.get(&pool, "org.poold1.Pool.CreateVolume", &("disk", 5u64, &none)).await;
     let volume = created.0.as_str();
-    for refused in [
-        root.call(volume, "org.poold1.Volume.Wipe", &none).await,
-        root.call(volume, "org.poold1.Volume.Clone", &("copy", &none)).await,
-        root.call(volume, "org.poold1.Volume.Open", &("r", &none)).await,
-    ] {
-        assert_eq!(name(refused), "org.poold1.Error.NotSupported");
-    }
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"hello").unwrap();
+    drop(writer);
+    let upload = (zbus::Fd::from(&reader), &none);
+    let job: zbus::OwnedObjectPath = root.get(volume, "org.poold1.Volume.Upload", &upload).await;
+    drop(reader);
+    root.call(job.as_str(), "org.poold1.Job.Wait", &none).await.unwrap();
+    let clone: (zbus::OwnedObjectPath, zbus::OwnedObjectPath) =
+        root.get(volume, "org.poold1.Volume.Clone", &("copy", &none)).await;
+    let open: zbus::wire::OwnedFd =
+        root.get(clone.0.as_str(), "org.poold1.Volume.Open", &("r", &none)).await;
+    let mut content = String::new();
+    std::fs::File::from(std::os::fd::OwnedFd::from(open)).read_to_string(&mut content).unwrap();
+    assert_eq!(content, "hello");
     let refused = root.call(volume, "org.poold1.Volume.Open", &("rw", &none)).await;
     assert_eq!(name(refused), "org.poold1.Error.InvalidArgument");
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let refused =
+        root.call(volume, "org.poold1.Volume.Upload", &(zbus::Fd::from(&null), &none)).await;
+    assert_eq!(name(refused), "org.poold1.Error.InvalidArgument");
+    let wrong = Options::from([("algorithm", "rot13".into())]);
+    let refused = root.call(volume, "org.poold1.Volume.Wipe", &wrong).await;
+    assert_eq!(name(refused), "org.poold1.Error.InvalidArgument");
+}
+
+#[tokio::test]
+async fn a_secret_is_kept_replaced_and_forgotten() {
+    use std::io::Write;
+    let world = World::new();
+    let mut root = world.peer(0).await;
+    root.listen().await;
+    let set = async |peer: &Peer, value: &[u8], options: Options<'_>| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(value).unwrap();
+        drop(writer);
+        let body = (zbus::Fd::from(&reader), options);
+        peer.call("/org/poold1", "org.poold1.Manager.SetSecret", &body).await
+    };
+    let named = |name: &'static str| Options::from([("usage-name", name.into())]);
+    let reply = set(&root, b"one", named("disk")).await.unwrap();
+    let path: zbus::OwnedObjectPath = reply.body().deserialize().unwrap();
+    root.signal("/org/poold1/secrets", "InterfacesAdded").await;
+    let path = path.as_str();
+    let usage: String = root.property(path, "org.poold1.Secret", "UsageType").await;
+    assert_eq!(usage, "volume");
+    let again = set(&root, b"two", named("disk")).await.unwrap();
+    let again: zbus::OwnedObjectPath = again.body().deserialize().unwrap();
+    assert_eq!(again.as_str(), path);
+    let other = "7a7a7a7a-0000-4000-8000-000000000000";
+    let conflict = Options::from([("uuid", other.into()), ("usage-name", "disk".into())]);
+    assert_eq!(name(set(&root, b"x", conflict).await), "org.poold1.Error.Conflict");
+    assert_eq!(name(set(&root, b"", named("disk")).await), "org.poold1.Error.InvalidArgument");
+    let large = set(&root, &[1; 64 << 10], named("large")).await;
+    assert!(large.is_ok(), "64 KiB are not too much");
+    let nobody = world.peer(1000).await;
+    let refused = set(&nobody, b"x", named("mine")).await;
+    assert_eq!(name(refused), "org.freedesktop.DBus.Error.AccessDenied");
+    root.call(path, "org.poold1.Secret.Delete", &Options::new()).await.unwrap();
+    root.signal("/org/poold1/secrets", "InterfacesRemoved").await;
+    let gone = root.call(path, "org.poold1.Secret.Delete", &Options::new()).await;
+    assert_eq!(name(gone), "org.freedesktop.DBus.Error.UnknownObject");
 }
 
 #[tokio::test]
