@@ -5,6 +5,7 @@ use super::target::{check_opened, check_path, target_path};
 use super::{
     Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
     Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
+    WipeOptions,
 };
 use crate::host::Directory;
 use crate::model::{
@@ -30,6 +31,7 @@ static INFO: BackendInfo = BackendInfo {
         Operation::DeleteVolume,
         Operation::ResizeVolume,
         Operation::CloneVolume,
+        Operation::WipeVolume,
         Operation::OpenVolume,
     ],
     watch: Watch::Directory,
@@ -159,6 +161,16 @@ impl Backend for Dir {
         ctx: &OpContext,
     ) -> Result<Volume> {
         ImageDirectory::open(pool, ctx)?.clone_volume(def, source, preallocation)
+    }
+
+    fn wipe_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        options: WipeOptions,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        ImageDirectory::open(pool, ctx)?.wipe(volume, options)
     }
 
     fn sweep(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {

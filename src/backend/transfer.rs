@@ -289,6 +289,8 @@ fn extend(file: &File, end: u64) -> std::io::Result<()> {
 pub(super) struct Mark {
     /// What was declared before.
     before: Option<Declaration>,
+    /// What is declared while it is not whole.
+    marked: Declaration,
 }
 
 impl Mark {
@@ -322,15 +324,40 @@ impl Mark {
         let reason = "it was overwritten in part; write it whole, or delete it".to_owned();
         let marked = Declaration { incomplete: Some(reason), ..declared };
         ctx.records.declare(uuid, name, &marked)?;
-        Ok(Self { before })
+        Ok(Self { before, marked })
+    }
+
+    /// The volume will never be whole again, and why.
+    pub(super) fn stay(
+        self,
+        pool: &ActivePool,
+        volume: &Volume,
+        ctx: &OpContext,
+        why: &str,
+    ) -> Result<()> {
+        let marked = Declaration { incomplete: Some(why.to_owned()), ..self.marked };
+        ctx.records.declare(pool.def.uuid, &volume.name, &marked)
     }
 
     /// The volume is as it should be.
     pub(super) fn lift(self, pool: &ActivePool, volume: &Volume, ctx: &OpContext) -> Result<()> {
+        self.lift_as(pool, volume, ctx, |_| {})
+    }
+
+    /// The volume is as it should be, which is another thing than before, if anybody declared that.
+    pub(super) fn lift_as(
+        self,
+        pool: &ActivePool,
+        volume: &Volume,
+        ctx: &OpContext,
+        change: impl FnOnce(&mut Declaration),
+    ) -> Result<()> {
         let (uuid, name) = (pool.def.uuid, &volume.name);
         match self.before {
             Some(before) => {
-                ctx.records.declare(uuid, name, &Declaration { incomplete: None, ..before })
+                let mut whole = Declaration { incomplete: None, ..before };
+                change(&mut whole);
+                ctx.records.declare(uuid, name, &whole)
             }
             None => ctx.records.forget(uuid, name),
         }

@@ -16,6 +16,7 @@ mod packages;
 mod process;
 mod tool;
 mod way;
+pub mod wipe;
 
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary, TemporaryDirectory};
 pub use files::FileStat;

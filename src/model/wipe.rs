@@ -14,7 +14,7 @@ pub enum WipeAlgorithm {
     Nnsa,
     /// DoD 5220.22-M: random, zeros, ones, verified.
     Dod,
-    /// The German BSI's: nine passes, verified.
+    /// The German BSI's: nine passes of patterns.
     Bsi,
     /// Gutmann's 35 passes.
     Gutmann,

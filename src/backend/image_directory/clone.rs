@@ -134,6 +134,7 @@ impl ImageDirectory<'_> {
         .map_err(|error| self.of_volume(name, error))?;
         self.ctx.findings.say("method", "convert");
         let encryption = lock.map(|lock| lock.encryption);
-        self.finish_by_qemu(def, new, Made { encryption, ..Made::of(format) })
+        self.name_by_qemu(def, &new, format)?;
+        self.finish(def, new, Made { encryption, ..Made::of(format) })
     }
 }

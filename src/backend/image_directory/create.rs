@@ -44,13 +44,27 @@ impl ImageDirectory<'_> {
             (None, _) => VolumeFormat::Raw,
         };
         self.check_new(def, format)?;
-        match (format, &def.encryption) {
-            (VolumeFormat::Raw, None) => self.create_raw(def, preallocation),
-            (VolumeFormat::Qcow2, None) => self.create_qcow2(def, preallocation),
-            (VolumeFormat::Dir, None) => self.create_directory(def),
-            (format, _) => self.create_by_qemu(def, format, preallocation),
-        }?;
+        if (format, &def.encryption) == (VolumeFormat::Dir, &None) {
+            self.create_directory(def)?;
+        } else {
+            let (new, made) = self.make(def, format, preallocation)?;
+            self.finish(def, new, made)?;
+        }
         self.read_new(name)
+    }
+
+    /// The content of a new file, which has no name yet.
+    pub(super) fn make(
+        &self,
+        def: &VolumeDef,
+        format: VolumeFormat,
+        preallocation: Preallocation,
+    ) -> Result<(Temporary<'_>, Made)> {
+        match (format, &def.encryption) {
+            (VolumeFormat::Raw, None) => self.make_raw(def, preallocation),
+            (VolumeFormat::Qcow2, None) => self.make_qcow2(def, preallocation),
+            (format, _) => self.make_by_qemu(def, format, preallocation),
+        }
     }
 
     /// Refuses a volume that cannot be made, whatever is in it.
@@ -82,7 +96,11 @@ impl ImageDirectory<'_> {
         })
     }
 
-    fn create_raw(&self, def: &VolumeDef, preallocation: Preallocation) -> Result<()> {
+    fn make_raw(
+        &self,
+        def: &VolumeDef,
+        preallocation: Preallocation,
+    ) -> Result<(Temporary<'_>, Made)> {
         let name = &def.name;
         let invalid = |what: &str| Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
         let Some(capacity) = def.capacity else {
@@ -111,7 +129,7 @@ impl ImageDirectory<'_> {
         } else {
             self.allocate_range(name, new.file(), 0, allocation)?;
         }
-        self.finish(def, new, Made::of(VolumeFormat::Raw))
+        Ok((new, Made::of(VolumeFormat::Raw)))
     }
 
     fn create_directory(&self, def: &VolumeDef) -> Result<()> {

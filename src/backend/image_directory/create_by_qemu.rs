@@ -13,12 +13,12 @@ use crate::model::{
 use std::os::fd::AsRawFd;
 
 impl ImageDirectory<'_> {
-    pub(super) fn create_by_qemu(
+    pub(super) fn make_by_qemu(
         &self,
         def: &VolumeDef,
         format: VolumeFormat,
         how: Preallocation,
-    ) -> Result<()> {
+    ) -> Result<(Temporary<'_>, Made)> {
         let name = &def.name;
         let format = stored_format(format, def.encryption.as_ref());
         let info = self.creatable(name, format)?;
@@ -56,11 +56,8 @@ impl ImageDirectory<'_> {
             .arg(capacity.to_string())
             .run(&*self.ctx.host, &self.ctx.limits)
             .map_err(|error| self.of_volume(name, error))?;
-        self.finish_by_qemu(
-            def,
-            new,
-            Made { format, backing, encryption: lock.map(|l| l.encryption) },
-        )
+        self.name_by_qemu(def, &new, format)?;
+        Ok((new, Made { format, backing, encryption: lock.map(|l| l.encryption) }))
     }
 
     /// The row of a format that can be made; `NotSupported` says why not.
@@ -136,20 +133,18 @@ impl ImageDirectory<'_> {
         Ok(run)
     }
 
-    /// Publishes what qemu-img wrote.
-    pub(super) fn finish_by_qemu(
+    /// Writes the volume's name into what qemu-img wrote under another, where its format has it.
+    pub(super) fn name_by_qemu(
         &self,
         def: &VolumeDef,
-        new: Temporary<'_>,
-        made: Made,
+        new: &Temporary<'_>,
+        format: VolumeFormat,
     ) -> Result<()> {
-        if made.format == VolumeFormat::Vmdk {
-            // It was written under another name.
-            vmdk::rename(new.file(), def.name.as_str()).map_err(|error| {
-                self.volume_failed(&def.name, "cannot write its name into it", &error)
-            })?;
+        if format != VolumeFormat::Vmdk {
+            return Ok(());
         }
-        self.finish(def, new, made)
+        vmdk::rename(new.file(), def.name.as_str())
+            .map_err(|error| self.volume_failed(&def.name, "cannot write its name into it", &error))
     }
 }
 

@@ -14,6 +14,7 @@ mod link;
 mod open;
 mod qcow2;
 mod resize;
+mod wipe;
 
 use super::target::target_path;
 use super::{Activation, ActivePool, Listing, OpContext};

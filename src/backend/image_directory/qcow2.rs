@@ -3,6 +3,7 @@
 use super::super::Preallocation;
 use super::ImageDirectory;
 use super::create::Made;
+use crate::host::Temporary;
 use crate::image::qcow2::{DEFAULT_CLUSTER, Layout, Spec, Version};
 use crate::model::{
     BackingStore, Error, ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeName,
@@ -10,7 +11,11 @@ use crate::model::{
 use std::fs::File;
 
 impl ImageDirectory<'_> {
-    pub(super) fn create_qcow2(&self, def: &VolumeDef, how: Preallocation) -> Result<()> {
+    pub(super) fn make_qcow2(
+        &self,
+        def: &VolumeDef,
+        how: Preallocation,
+    ) -> Result<(Temporary<'_>, Made)> {
         let name = &def.name;
         let base = def.backing.as_ref().map(|backing| self.base(name, backing)).transpose()?;
         // Nobody deletes or shrinks it while the new volume is not known yet.
@@ -73,7 +78,7 @@ impl ImageDirectory<'_> {
             Preallocation::Falloc => self.allocate_range(name, new.file(), data, end)?,
             Preallocation::Full => self.write_range(name, new.file(), data, end)?,
         }
-        self.finish(def, new, Made { backing, ..Made::of(VolumeFormat::Qcow2) })
+        Ok((new, Made { backing, ..Made::of(VolumeFormat::Qcow2) }))
     }
 
     /// Makes a qcow2 image larger in place, where its tables have room; else false.

@@ -9,3 +9,4 @@ mod qcow2;
 mod raw;
 mod registry;
 mod transfers;
+mod wipe;

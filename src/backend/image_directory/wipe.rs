@@ -1,0 +1,214 @@
+//! Overwriting the content of volumes.
+
+use super::super::transfer::Mark;
+use super::super::{Preallocation, VolumeAccess, VolumeIo, WipeOptions};
+use super::ImageDirectory;
+use super::create::Made;
+use crate::host::Temporary;
+use crate::host::copy::{Copier, Holes};
+use crate::host::wipe::{self, Guarantee, Ranges, Scheme};
+use crate::image::formats;
+use crate::image::probe::{Verdict, probe_file};
+use crate::model::{
+    ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeKind, VolumeName, WipeAlgorithm,
+};
+use std::time::Duration;
+
+/// What a volume is afterwards.
+enum After<'a> {
+    /// The bytes that were written.
+    Raw,
+    /// An empty image, which is ready.
+    Image(Temporary<'a>, Made),
+    /// Nothing that could be used, and why.
+    Useless(&'static str),
+}
+
+impl ImageDirectory<'_> {
+    /// Overwrites a volume's content and reads it. Nothing is overwritten before all is known to be
+    /// in place for what comes afterwards; from the first byte until then it is marked incomplete.
+    pub(crate) fn wipe(&self, volume: &Volume, options: WipeOptions) -> Result<Volume> {
+        let name = &volume.name;
+        let (ctx, algorithm) = (self.ctx, options.algorithm);
+        let io = self.open_volume(volume, VolumeAccess::Write { force: options.force })?;
+        // The volume as it is now: the caller's may be older than its file.
+        let volume = &self.check_same(volume)?;
+        self.check_in_one_file(volume, &io)?;
+        let scheme = wipe::scheme(algorithm);
+        let (ranges, guarantee) = self.plan(name, &io, options)?;
+        let after = self.after(volume, &io)?;
+        let bytes = ranges.bytes();
+        match algorithm {
+            WipeAlgorithm::Trim => ctx.progress.set_total(io.size),
+            _ => ctx.progress.set_total(bytes.saturating_mul(scheme.rounds())),
+        }
+        ctx.limits.check()?;
+        let mark = Mark::incomplete(self.pool, volume, &io, ctx)?;
+        self.overwrite(&io, &ranges, algorithm, &scheme).map_err(|e| self.of_volume(name, e))?;
+        self.restore(volume, &io, mark, after)?;
+        ctx.findings.say("algorithm", algorithm.as_str());
+        ctx.findings.say("passes", scheme.passes.len() as u64);
+        ctx.findings.say("bytes", bytes);
+        ctx.findings.say("guarantee", guarantee.as_str());
+        drop(io);
+        self.volume(name)?.ok_or_else(|| {
+            self.volume_error(ErrorKind::NotFound, name, "it is gone; refresh the pool")
+        })
+    }
+
+    /// Refuses an image whose data is in other files: wiping it would leave them.
+    fn check_in_one_file(&self, volume: &Volume, io: &VolumeIo) -> Result<()> {
+        if volume.format == VolumeFormat::Raw {
+            return Ok(());
+        }
+        let name = &volume.name;
+        let verdict = probe_file(io.file(), io.size, Some(volume.format), &mut Vec::new())
+            .map_err(|error| self.volume_failed(name, "cannot read its header", &error))?;
+        match verdict {
+            Verdict::Image(image)
+                if image.attributes.features.data_file || !image.others.is_empty() =>
+            {
+                let what = "its data is in other files, which its header names; wipe those";
+                Err(self.volume_error(ErrorKind::NotSupported, name, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is overwritten, and what that is worth; refuses what the storage cannot.
+    fn plan(
+        &self,
+        name: &VolumeName,
+        io: &VolumeIo,
+        options: WipeOptions,
+    ) -> Result<(Ranges, Guarantee)> {
+        let algorithm = options.algorithm;
+        let failed = |error| self.volume_failed(name, "cannot tell what is allocated", &error);
+        let whole = || Ranges { ranges: vec![0..io.size], elsewhere: None };
+        let device = io.kind == VolumeKind::Block;
+        let allocated = match device {
+            true => whole(),
+            false => wipe::ranges(io.file(), io.size).map_err(failed)?,
+        };
+        let guarantee = match (algorithm, allocated.elsewhere) {
+            (WipeAlgorithm::Trim, _) => {
+                if !wipe::can_trim(io.file(), device).map_err(failed)? {
+                    let what = "its storage cannot give up content (trim); use zero";
+                    return Err(self.volume_error(ErrorKind::NotSupported, name, what));
+                }
+                Guarantee::Logical("trimmed blocks keep what they hold until they are used again")
+            }
+            (_, Some(why)) => Guarantee::Logical(why),
+            (_, None) => wipe::guarantee(io.file()).map_err(failed)?,
+        };
+        if let Guarantee::Logical(why) = guarantee
+            && wipe::is_pattern(algorithm)
+            && !options.force
+        {
+            let what = format!(
+                "{why}: the passes of {} would not reach what was there; use zero or trim, or say force",
+                algorithm.as_str()
+            );
+            return Err(self.volume_error(ErrorKind::NotSupported, name, what));
+        }
+        if !options.allocate || algorithm == WipeAlgorithm::Trim {
+            return Ok((allocated, guarantee));
+        }
+        self.check_room(name, io.size.saturating_sub(allocated.bytes()))?;
+        Ok((whole(), guarantee))
+    }
+
+    /// What the volume will be.
+    fn after(&self, volume: &Volume, io: &VolumeIo) -> Result<After<'_>> {
+        let creatable = formats::info(volume.format).is_some_and(|info| info.creatable);
+        if volume.format == VolumeFormat::Raw || io.kind == VolumeKind::Block || !creatable {
+            return Ok(After::Raw);
+        }
+        if volume.capacity == 0 {
+            let why =
+                "it is wiped, and its capacity could not be read; delete it, and create it anew";
+            return Ok(After::Useless(why));
+        }
+        let image = volume.image.as_deref().cloned().unwrap_or_default();
+        let encrypted = image.encryption.is_some();
+        let def = VolumeDef {
+            capacity: Some(volume.capacity),
+            format: Some(volume.format),
+            encryption: image.encryption,
+            compat: image
+                .compat
+                .filter(|_| volume.format == VolumeFormat::Qcow2)
+                .map(str::to_owned),
+            cluster_size: image.cluster_size,
+            features: Some(image.features),
+            ..VolumeDef::new(volume.name.clone(), self.pool.def.pool_type)
+        };
+        match self.make(&def, volume.format, Preallocation::None) {
+            Ok((new, made)) => Ok(After::Image(new, made)),
+            // Nobody needs the passphrase to destroy what it protects.
+            Err(error)
+                if encrypted
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::NotFound
+                            | ErrorKind::InvalidArgument
+                            | ErrorKind::NotSupported
+                            | ErrorKind::AuthenticationFailed
+                    ) =>
+            {
+                Ok(After::Useless("it was encrypted and is wiped; delete it, and create it anew"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn overwrite(
+        &self,
+        io: &VolumeIo,
+        ranges: &Ranges,
+        algorithm: WipeAlgorithm,
+        scheme: &Scheme,
+    ) -> Result<()> {
+        let limits = &self.ctx.limits;
+        let mut done = |bytes| self.ctx.progress.add(bytes);
+        match algorithm {
+            WipeAlgorithm::Trim => {
+                let device = io.kind == VolumeKind::Block;
+                wipe::trim(io.file(), device, io.size, limits, &mut done)
+            }
+            _ => wipe::overwrite(io.file(), &ranges.ranges, scheme, limits, &mut done),
+        }
+    }
+
+    /// Makes of what was overwritten what it shall be, in the same file, and declares it.
+    fn restore(&self, volume: &Volume, io: &VolumeIo, mark: Mark, after: After<'_>) -> Result<()> {
+        let name = &volume.name;
+        let (pool, ctx) = (self.pool, self.ctx);
+        let (new, made) = match after {
+            After::Raw => {
+                return mark.lift_as(pool, volume, ctx, |declared| {
+                    declared.format = VolumeFormat::Raw;
+                    declared.backing = None;
+                });
+            }
+            After::Useless(why) => return mark.stay(pool, volume, ctx, why),
+            After::Image(new, made) => (new, made),
+        };
+        let failed = |error: std::io::Error| {
+            self.volume_failed(name, "cannot make it an empty image", &error)
+        };
+        let size = new.file().metadata().map_err(failed)?.len();
+        io.file().set_len(0).and_then(|()| io.file().set_len(size)).map_err(failed)?;
+        let mut uncounted = |_| {};
+        let mut copier = Copier { limits: &ctx.limits, idle: Duration::ZERO, done: &mut uncounted };
+        copier
+            .files((new.file(), 0), (io.file(), 0), size, Holes::Skip)
+            .map_err(|failure| failure.into_error(format_args!("volume {name}")))?;
+        io.file().sync_all().map_err(failed)?;
+        mark.lift_as(pool, volume, ctx, |declared| {
+            declared.format = made.format;
+            declared.backing = made.backing;
+            declared.encryption = made.encryption;
+        })
+    }
+}
