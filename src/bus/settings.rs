@@ -38,6 +38,10 @@ const POOL_KEYS: &[(&str, &str)] = &[
     ("mount-options", "as"),
     ("config-options", "a{ss}"),
     ("refresh-allocation", "s"),
+    ("volume-mode", "u"),
+    ("volume-owner", "u"),
+    ("volume-group", "u"),
+    ("volume-label", "s"),
 ];
 
 /// Mount options that whoever may define a pool may give, with or without a value; any other
@@ -141,6 +145,12 @@ pub(super) fn pool(
         refresh_allocation,
         mount_options: given.texts("mount-options").unwrap_or_default(),
         config_options: given.table("config-options"),
+        volume_permissions: Permissions {
+            mode: given.id("volume-mode"),
+            owner: given.id("volume-owner"),
+            group: given.id("volume-group"),
+            label: given.text("volume-label").map(str::to_owned),
+        },
     };
     draft.complete()
 }
@@ -300,8 +310,12 @@ mod tests {
             ("target", "/srv/images".into()),
             ("mode", 0o750u32.into()),
             ("owner", u32::MAX.into()),
+            ("volume-mode", 0o640u32.into()),
+            ("volume-group", u32::MAX.into()),
         ]);
         let def = pool("dir", "images", given).unwrap();
+        let of_volumes = def.volume_permissions.clone().unwrap();
+        assert_eq!((of_volumes.mode, of_volumes.group), (Some(0o640), None));
         assert_eq!((def.pool_type, def.name.as_str()), (PoolType::Dir, "images"));
         assert_eq!(def.target_path(), Some("/srv/images"));
         let permissions = def.target.unwrap().permissions.unwrap();

@@ -68,6 +68,18 @@ pub(super) struct PoolSettings {
     /// SELinux label of the directory
     #[arg(long)]
     label: Option<String>,
+    /// Mode of new volumes that state none, octal
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    volume_mode: Option<u32>,
+    /// Owner of new volumes, name or uid
+    #[arg(long, value_name = "OWNER", value_parser = user)]
+    volume_owner: Option<u32>,
+    /// Group of new volumes, name or gid
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    volume_group: Option<u32>,
+    /// SELinux label of new volumes
+    #[arg(long, value_name = "LABEL")]
+    volume_label: Option<String>,
     /// Whether btrfs copies on write
     #[arg(long, value_name = "BOOL")]
     cow: Option<bool>,
@@ -102,11 +114,19 @@ impl PoolSettings {
             ("vendor", &self.vendor),
             ("product", &self.product),
             ("label", &self.label),
+            ("volume-label", &self.volume_label),
             ("refresh-allocation", &self.refresh_allocation),
         ] {
             put(&mut options, key, value.as_deref());
         }
-        for (key, value) in [("mode", self.mode), ("owner", self.owner), ("group", self.group)] {
+        for (key, value) in [
+            ("mode", self.mode),
+            ("owner", self.owner),
+            ("group", self.group),
+            ("volume-mode", self.volume_mode),
+            ("volume-owner", self.volume_owner),
+            ("volume-group", self.volume_group),
+        ] {
             put(&mut options, key, value);
         }
         for (key, words) in [

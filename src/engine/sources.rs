@@ -40,6 +40,7 @@ fn search(shared: &Arc<Shared>, pool_type: PoolType) -> Result<Arc<Pool>> {
         refresh_allocation: None,
         mount_options: Vec::new(),
         config_options: Vec::new(),
+        volume_permissions: None,
     };
     let (pool, inbox) = Pool::new(blank(Arc::new(def), false, false), Core::default());
     Actor::spawn(shared, &pool, inbox);

@@ -142,6 +142,21 @@ pub fn set_permissions(file: impl AsFd, permissions: &Permissions) -> io::Result
     Ok(())
 }
 
+/// Whether the kernel enforces or watches SELinux labels.
+pub fn has_labels() -> bool {
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+/// The SELinux label of an open file, if it has one.
+pub fn label(file: impl AsFd) -> Option<String> {
+    /// Longer ones are the kernel's to refuse.
+    const LONGEST: usize = 1024;
+    let mut value = [0; LONGEST];
+    let length = rustix::fs::fgetxattr(file, "security.selinux", &mut value[..]).ok()?;
+    let text = std::str::from_utf8(value.get(..length)?).ok()?;
+    Some(text.trim_end_matches('\0').to_owned())
+}
+
 /// Switches copy-on-write of an empty file or directory on or off, where the file system (btrfs)
 /// has that; elsewhere `false`.
 pub fn set_copy_on_write(file: impl AsFd, on: bool) -> io::Result<bool> {

@@ -6,8 +6,8 @@ mod source;
 
 use super::{
     Adapter, Error, ErrorKind, FcParent, Features, Need, Permissions, PoolDef, PoolName, PoolType,
-    PoolTypeInfo, RefreshAllocation, Result, ScsiHost, SecretRef, Source, Target, Uuid, clean_path,
-    unprintable,
+    PoolTypeInfo, RefreshAllocation, Result, ScsiHost, SecretRef, Source, Target, Uuid, VolumeKind,
+    clean_path, unprintable,
 };
 use source::{check_adapter, check_host, check_source_name, clean_dir, refuse_dash};
 
@@ -40,6 +40,8 @@ pub struct PoolDraft {
     pub mount_options: Vec<String>,
     /// Additional configuration, name and value.
     pub config_options: Vec<(String, String)>,
+    /// Owner, mode and label of new volumes.
+    pub volume_permissions: Permissions,
 }
 
 /// What is wrong with a draft, and with which element of its document.
@@ -119,11 +121,13 @@ impl PoolDraft {
             refresh_allocation: self.refresh_allocation,
             mount_options: self.mount_options,
             config_options: self.config_options,
+            volume_permissions: (self.volume_permissions != Permissions::default())
+                .then_some(self.volume_permissions),
         })
     }
 
     /// Every part with how many there may be and how many there are.
-    fn parts(&self, info: &PoolTypeInfo) -> [Part; 17] {
+    fn parts(&self, info: &PoolTypeInfo) -> [Part; 18] {
         let source = &self.source;
         let part = |element, need, present| {
             let range = match need {
@@ -137,6 +141,7 @@ impl PoolDraft {
         let versions = may(info.pool_type == PoolType::NetFs);
         let formats = may(!info.source_formats.is_empty());
         let permissions = self.permissions != Permissions::default();
+        let of_volumes = self.volume_permissions != Permissions::default();
         [
             Part { element: "source/host", range: info.hosts, count: source.hosts.len() },
             Part { element: "source/device", range: info.devices, count: source.devices.len() },
@@ -154,6 +159,7 @@ impl PoolDraft {
             part("features/cow", info.cow, self.features.cow.is_some()),
             part("refresh", info.refresh_allocation, self.refresh_allocation.is_some()),
             part("mount_opts", info.mount_options, !self.mount_options.is_empty()),
+            part("volume-permissions", may(info.volume_kind == VolumeKind::File), of_volumes),
             part("config_opts", info.config_options, !self.config_options.is_empty()),
         ]
     }
@@ -264,6 +270,13 @@ impl PoolDraft {
     }
 
     fn check_options(&self) -> Result<(), Flaw> {
+        if self.volume_permissions.mode.is_some_and(|mode| mode > 0o7777) {
+            return Err(Flaw::new("volume-permissions", "the mode is more than 07777"));
+        }
+        if self.volume_permissions.has_set_id() {
+            let what = "the mode must not have set-user-ID or set-group-ID: a volume is no program";
+            return Err(Flaw::new("volume-permissions", what));
+        }
         if let Some(version) = &self.source.protocol_version {
             let format = self.source.format.as_deref();
             if !matches!(format, Some("nfs" | "auto")) {
@@ -314,6 +327,7 @@ impl PoolDraft {
             ("source/product", &source.product),
             ("target/path", &self.target_path),
             ("target/permissions", &self.permissions.label),
+            ("volume-permissions", &self.volume_permissions.label),
         ]
         .into_iter()
         .filter_map(|(element, text)| Some((element, text.as_deref()?)))

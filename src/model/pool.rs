@@ -24,6 +24,8 @@ pub struct PoolDef {
     pub mount_options: Vec<String>,
     /// Additional configuration of the RBD client (`rbd:config_opts`), name and value.
     pub config_options: Vec<(String, String)>,
+    /// Owner, mode and label of new volumes whose definition leaves them open.
+    pub volume_permissions: Option<Permissions>,
 }
 
 impl PoolDef {
@@ -60,6 +62,27 @@ pub struct Permissions {
     pub group: Option<u32>,
     /// SELinux label.
     pub label: Option<String>,
+}
+
+impl Permissions {
+    /// Set-user-ID and set-group-ID. Who may make a volume, and choose owner and mode of the file,
+    /// and later what is in it, must not be able to make a program that runs as root.
+    const SET_ID: u32 = 0o6000;
+
+    /// Whether its mode makes programs run as somebody else.
+    pub fn has_set_id(&self) -> bool {
+        self.mode.is_some_and(|mode| mode & Self::SET_ID != 0)
+    }
+
+    /// This, and `other` where this leaves something open.
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            mode: self.mode.or(other.mode),
+            owner: self.owner.or(other.owner),
+            group: self.group.or(other.group),
+            label: self.label.or_else(|| other.label.clone()),
+        }
+    }
 }
 
 /// `<refresh><volume allocation=.../></refresh>`.

@@ -207,6 +207,8 @@ pub struct Volume {
     pub owner: Option<u32>,
     /// Group's gid.
     pub group: Option<u32>,
+    /// SELinux label, where the host has such.
+    pub label: Option<Box<str>>,
     /// Times, where known.
     pub timestamps: Option<Box<Timestamps>>,
     /// What its image header says, where it has one.
@@ -265,7 +267,7 @@ impl Volume {
                 mode: self.mode,
                 owner: self.owner,
                 group: self.group,
-                label: None,
+                label: self.label.as_deref().map(str::to_owned),
             }),
             timestamps: self.timestamps.as_deref().copied(),
             compat: image.compat.map(str::to_owned),

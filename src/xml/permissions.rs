@@ -10,12 +10,44 @@ pub(super) fn read(parent: &Element<'_>) -> Result<Option<Permissions>> {
     let children = &["mode", "owner", "group", "label"];
     let Some(element) = parent.element("permissions", children)? else { return Ok(None) };
     let permissions = Permissions {
-        mode: element.parsed("mode", "octal mode up to 07777", octal)?,
+        mode: element.parsed("mode", MODE, octal)?,
         owner: element.parsed("owner", "uid", id)?.flatten(),
         group: element.parsed("group", "gid", id)?.flatten(),
         label: element.value("label")?,
     };
     Ok((permissions != Permissions::default()).then_some(permissions))
+}
+
+/// Words of what is expected.
+const MODE: &str = "octal mode up to 07777";
+
+/// Reads them from attributes.
+pub(super) fn read_attributes(element: &Element<'_>) -> Result<Permissions> {
+    Ok(Permissions {
+        mode: element.parsed_attribute("mode", MODE, octal)?,
+        owner: element.parsed_attribute("owner", "uid", id)?.flatten(),
+        group: element.parsed_attribute("group", "gid", id)?.flatten(),
+        label: element.attribute("label")?.map(|label| label.to_string()),
+    })
+}
+
+/// Writes them as the attributes of an element of a namespace.
+pub(super) fn write_attributes(
+    out: &mut Writer,
+    name: &str,
+    namespace: (&str, &dyn Display),
+    permissions: &Permissions,
+) {
+    let mode = permissions.mode.map(|mode| format!("0{mode:o}"));
+    let values: [(&str, Option<&dyn Display>); 4] = [
+        ("mode", mode.as_ref().map(|mode| mode as _)),
+        ("owner", permissions.owner.as_ref().map(|owner| owner as _)),
+        ("group", permissions.group.as_ref().map(|group| group as _)),
+        ("label", permissions.label.as_ref().map(|label| label as _)),
+    ];
+    let given = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let attributes: Vec<_> = std::iter::once(namespace).chain(given).collect();
+    out.empty(name, &attributes);
 }
 
 fn octal(text: &str) -> Option<u32> {

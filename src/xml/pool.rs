@@ -4,7 +4,9 @@ use super::element::Element;
 use super::permissions;
 use super::source;
 use super::writer::Writer;
-use crate::model::{Features, PoolDef, PoolDraft, PoolType, RefreshAllocation, Result, Usage};
+use crate::model::{
+    Features, Permissions, PoolDef, PoolDraft, PoolType, RefreshAllocation, Result, Usage,
+};
 use std::fmt::Display;
 
 /// Namespace of additional mount options.
@@ -12,6 +14,9 @@ const FS: &str = "http://libvirt.org/schemas/storagepool/fs/1.0";
 
 /// Namespace of additional Ceph options.
 const RBD: &str = "http://libvirt.org/schemas/storagepool/rbd/1.0";
+
+/// Namespace of what libvirt has not.
+const POOLD: &str = "https://poold.org/xmlns/pool/1";
 
 /// Elements of `<pool>`. Capacity, allocation and available are written, never read.
 pub(super) const CHILDREN: &[&str] = &[
@@ -75,6 +80,7 @@ pub(super) fn read(pool: &Element<'_>) -> Result<PoolDef> {
         uuid: pool.uuid("uuid")?,
         mount_options: mount_options(pool)?,
         config_options: config_options(pool)?,
+        volume_permissions: volume_permissions(pool)?,
         ..PoolDraft::default()
     };
     if let Some(features) = pool.element("features", &["cow"])? {
@@ -121,6 +127,13 @@ fn config_options(pool: &Element<'_>) -> Result<Vec<(String, String)>> {
     options.iter().map(pair).collect()
 }
 
+fn volume_permissions(pool: &Element<'_>) -> Result<Permissions> {
+    match pool.in_namespace(Some(POOLD), "volume-permissions", &[])? {
+        None => Ok(Permissions::default()),
+        Some(element) => permissions::read_attributes(&element),
+    }
+}
+
 /// Writes a pool's document with the room it has.
 pub(super) fn write(out: &mut Writer, pool: &PoolDef, usage: Usage) {
     let mut attributes: Vec<(&str, &dyn Display)> = vec![("type", &pool.pool_type)];
@@ -154,6 +167,14 @@ pub(super) fn write(out: &mut Writer, pool: &PoolDef, usage: Usage) {
             out.element("refresh", &[], |out| {
                 out.empty("volume", &[("allocation", &allocation.as_str())]);
             });
+        }
+        if let Some(permissions) = &pool.volume_permissions {
+            permissions::write_attributes(
+                out,
+                "poold:volume-permissions",
+                ("xmlns:poold", &POOLD),
+                permissions,
+            );
         }
         if !pool.mount_options.is_empty() {
             out.element("fs:mount_opts", &[], |out| {

@@ -8,14 +8,12 @@ use crate::model::{
     VolumeFormat, VolumeKind, VolumeName, format_size,
 };
 use std::fs::File;
+use std::os::fd::AsFd;
 
 /// Mode of a new file when the definition says none.
 const DEFAULT_MODE: u32 = 0o600;
 /// Mode of a new directory when the definition says none.
 const DEFAULT_DIRECTORY_MODE: u32 = 0o711;
-/// Set-user-ID and set-group-ID. Who may make a volume, and choose owner and mode of the file, and
-/// later what is in it, must not be able to make a program that runs as root.
-const SET_ID: u32 = 0o6000;
 /// How much is allocated or written between looks at the deadline.
 const STEP: u64 = 256 << 20;
 const WRITE_STEP: u64 = 16 << 20;
@@ -81,8 +79,8 @@ impl ImageDirectory<'_> {
         if found.is_some() {
             return Err(self.exists(name));
         }
-        let mode = def.permissions.as_ref().and_then(|permissions| permissions.mode);
-        if format != VolumeFormat::Dir && mode.is_some_and(|mode| mode & SET_ID != 0) {
+        let set_id = def.permissions.as_ref().is_some_and(Permissions::has_set_id);
+        if format != VolumeFormat::Dir && set_id {
             let what = "its mode must not have set-user-ID or set-group-ID: a volume is no program";
             return Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
         }
@@ -149,9 +147,8 @@ impl ImageDirectory<'_> {
             .directory
             .create_temporary_directory()
             .map_err(|error| failed("cannot make the directory", &error))?;
-        files::set_permissions(new.made(), &stated_or(def, DEFAULT_DIRECTORY_MODE))
-            .and_then(|()| new.made().sync())
-            .map_err(|error| failed("cannot set its permissions", &error))?;
+        self.set_permissions(def, new.made(), DEFAULT_DIRECTORY_MODE)?;
+        new.made().sync().map_err(|error| failed("cannot write it to the storage", &error))?;
         new.publish(name.as_str()).map_err(|error| failed("cannot give it its name", &error))
     }
 
@@ -241,8 +238,7 @@ impl ImageDirectory<'_> {
     pub(super) fn finish(&self, def: &VolumeDef, new: Temporary<'_>, made: Made) -> Result<()> {
         let name = &def.name;
         let pool = self.pool.def.uuid;
-        files::set_permissions(new.file(), &stated_or(def, DEFAULT_MODE))
-            .map_err(|error| self.volume_failed(name, "cannot set its permissions", &error))?;
+        self.set_permissions(def, new.file(), DEFAULT_MODE)?;
         new.file()
             .sync_all()
             .map_err(|error| self.volume_failed(name, "cannot write it to the storage", &error))?;
@@ -268,14 +264,43 @@ impl ImageDirectory<'_> {
         })
     }
 
+    /// Sets what the definition says, else what the pool says, else `mode`.
+    fn set_permissions(&self, def: &VolumeDef, file: impl AsFd, mode: u32) -> Result<()> {
+        let name = &def.name;
+        let mut stated = def.permissions.clone().unwrap_or_default();
+        if let Some(of_pool) = &self.pool.def.volume_permissions {
+            // The pool's mode is one of files: in a directory with it, nobody could look for a name.
+            let is_directory = mode == DEFAULT_DIRECTORY_MODE;
+            stated.mode = stated.mode.or(is_directory.then_some(mode));
+            stated = stated.or(of_pool);
+        }
+        stated.mode.get_or_insert(mode);
+        let label = stated.label.take();
+        files::set_permissions(&file, &stated).map_err(|error| {
+            let what = match (stated.owner, stated.group) {
+                (None, None) => format!("cannot set its mode 0{:o}", stated.mode.unwrap_or(mode)),
+                _ => "cannot give it to its owner and group".to_owned(),
+            };
+            self.volume_failed(name, &what, &error)
+        })?;
+        let Some(label) = label else { return Ok(()) };
+        let labelled = Permissions { label: Some(label.clone()), ..Permissions::default() };
+        files::set_permissions(&file, &labelled).map_err(|error| match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => {
+                let what = format!(
+                    "its file system keeps no SELinux labels, so {label} cannot be set; leave the label out"
+                );
+                self.volume_error(ErrorKind::NotSupported, name, what)
+            }
+            Some(libc::EINVAL) => {
+                let what = format!("the SELinux policy has no label {label}");
+                self.volume_error(ErrorKind::InvalidArgument, name, what)
+            }
+            _ => self.volume_failed(name, &format!("cannot set its SELinux label {label}"), &error),
+        })
+    }
+
     fn exists(&self, name: &VolumeName) -> crate::model::Error {
         self.volume_error(ErrorKind::Exists, name, "the name is taken; choose another")
     }
-}
-
-/// What the definition says of owner and mode, with a mode in any case.
-fn stated_or(def: &VolumeDef, mode: u32) -> Permissions {
-    let mut permissions = def.permissions.clone().unwrap_or_default();
-    permissions.mode.get_or_insert(mode);
-    permissions
 }

@@ -29,11 +29,13 @@ pub(super) enum Found {
 pub(super) struct Reader<'a> {
     place: &'a ImageDirectory<'a>,
     header: Vec<u8>,
+    /// Whether files have labels that mean something.
+    labels: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(place: &'a ImageDirectory<'a>) -> Self {
-        Self { place, header: Vec::new() }
+        Self { place, header: Vec::new(), labels: files::has_labels() }
     }
 
     /// Reads an entry whose type is `kind` as far as is known. Never waits for the entry. Fails
@@ -112,6 +114,9 @@ impl<'a> Reader<'a> {
         let declared = self.declared(&name, stat, file);
         let doubt = declared.is_none() && self.in_doubt(&name);
         let mut volume = self.bare(name, kind, stat);
+        if self.labels {
+            volume.label = files::label(file).map(String::into_boxed_str);
+        }
         volume.physical = size;
         volume.capacity = size;
         if kind == VolumeKind::Block {
@@ -212,6 +217,7 @@ impl<'a> Reader<'a> {
             mode: Some(stat.mode),
             owner: Some(stat.owner),
             group: Some(stat.group),
+            label: None,
             timestamps: Some(Box::new(Timestamps {
                 atime: stat.atime,
                 mtime: stat.mtime,

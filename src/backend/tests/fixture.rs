@@ -108,6 +108,7 @@ pub fn definition(pool_type: PoolType, path: &Path) -> PoolDef {
         refresh_allocation: None,
         mount_options: Vec::new(),
         config_options: Vec::new(),
+        volume_permissions: None,
     }
 }
 

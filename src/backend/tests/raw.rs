@@ -4,6 +4,7 @@ use super::fixture::{started, volume_def};
 use crate::backend::{Preallocation, ResizeOptions};
 use crate::model::*;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 const MIB: u64 = 1 << 20;
 
@@ -44,6 +45,53 @@ fn owner_and_mode_are_as_asked() {
     pool.create(&def);
     let found = pool.file("v").metadata().unwrap();
     assert_eq!((found.uid(), found.mode() & 0o7777), (owner, 0o640));
+}
+
+#[test]
+fn what_a_definition_leaves_open_is_as_the_pool_says() {
+    let mut pool = started();
+    let own = rustix::process::geteuid().as_raw();
+    let (owner, other) = if own == 0 { (1234, 4321) } else { (own, own) };
+    let mut of_pool = (*pool.def).clone();
+    of_pool.volume_permissions =
+        Some(Permissions { mode: Some(0o640), owner: Some(owner), ..Permissions::default() });
+    pool.def = Arc::new(of_pool);
+    pool.active.def = pool.def.clone();
+    let made = |name: &str, format, stated| {
+        let def = VolumeDef { permissions: stated, ..volume_def(name, format, None) };
+        let def = VolumeDef { capacity: (format != VolumeFormat::Dir).then_some(MIB), ..def };
+        let volume = pool.create(&def);
+        (volume.mode.unwrap(), volume.owner.unwrap())
+    };
+    let stated = Permissions { owner: Some(other), ..Permissions::default() };
+    assert_eq!(made("open", VolumeFormat::Raw, None), (0o640, owner));
+    assert_eq!(made("image", VolumeFormat::Qcow2, None), (0o640, owner));
+    assert_eq!(made("made-by-qemu", VolumeFormat::Vdi, None), (0o640, owner));
+    assert_eq!(made("stated", VolumeFormat::Raw, Some(stated.clone())), (0o640, other));
+    let stated = Permissions { mode: Some(0o400), ..stated };
+    assert_eq!(made("all", VolumeFormat::Raw, Some(stated)), (0o400, other));
+    // The mode is one of files.
+    assert_eq!(made("dir", VolumeFormat::Dir, None), (0o711, owner));
+}
+
+#[test]
+fn a_label_is_set_and_read() {
+    let pool = started();
+    let label = "system_u:object_r:virt_image_t:s0";
+    let mut def = volume_def("v", VolumeFormat::Raw, Some(0));
+    def.permissions = Some(Permissions { label: Some(label.to_owned()), ..Permissions::default() });
+    match pool.try_create(&def, Preallocation::None) {
+        Ok(_) => {
+            let file = std::fs::File::open(pool.file("v")).unwrap();
+            assert_eq!(crate::host::files::label(&file).as_deref(), Some(label));
+        }
+        Err(error) => {
+            // Not root, no such file system, or a policy that has no such label.
+            assert!(error.message().contains("label"), "{error}");
+            assert!(pool.entries().is_empty());
+            println!("RESULT unit label skip {error}");
+        }
+    }
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn volume(number: usize) -> Volume {
         mode: Some(0o600),
         owner: Some(0),
         group: Some(0),
+        label: None,
         timestamps: None,
         image: None,
         incomplete: None,

@@ -99,6 +99,7 @@ fn pool_def(name: &str) -> PoolDef {
         refresh_allocation: None,
         mount_options: Vec::new(),
         config_options: Vec::new(),
+        volume_permissions: None,
     }
 }
 

@@ -153,6 +153,7 @@ pub fn volume(pool: &PoolDef, name: &VolumeName, size: u64) -> Volume {
         mode: None,
         owner: None,
         group: None,
+        label: None,
         timestamps: None,
         image: None,
         incomplete: None,

@@ -11,6 +11,11 @@ fn host(name: &str) -> HostAddress {
     HostAddress { name: name.to_owned(), port: None }
 }
 
+fn of_volumes(draft: &mut PoolDraft, mode: u32) {
+    draft.target_path = Some("/p".to_owned());
+    draft.volume_permissions.mode = Some(mode);
+}
+
 fn device(path: &str) -> SourceDevice {
     SourceDevice { path: path.to_owned(), part_separator: None, free_extents: Vec::new() }
 }
@@ -99,6 +104,14 @@ fn what_is_missing_or_out_of_place_is_named() {
         (PoolType::Zfs, |d| d.source.name = Some("a/../b".into()), "source/name"),
         (PoolType::Zfs, |d| d.source.devices.push(device("-f")), "source/device: \"-f\" begins"),
         (PoolType::Zfs, |d| d.permissions.mode = Some(0o10000), "target/permissions"),
+        (PoolType::Dir, |d| of_volumes(d, 0o10000), "more than 07777"),
+        (PoolType::Dir, |d| of_volumes(d, 0o4755), "set-user-ID"),
+        (PoolType::Dir, |d| d.volume_permissions.label = Some("a\nb".into()), "control character"),
+        (
+            PoolType::Zfs,
+            |d| d.volume_permissions.owner = Some(0),
+            "volume-permissions: is out of place",
+        ),
         (PoolType::Sheepdog, |d| d.source.hosts.push(host("-x")), "source/host: \"-x\" begins"),
         (PoolType::Sheepdog, |d| d.source.hosts.push(host("a b")), "source/host: \"a b\" is no"),
         (PoolType::Mpath, |d| d.mount_options.push("ro".into()), "mount_opts: is out of place"),

@@ -37,6 +37,27 @@ fn the_namespace_counts_and_not_its_prefix() {
 }
 
 #[test]
+fn what_libvirt_has_not_is_in_a_namespace_of_our_own() {
+    let document = |attributes: &str| {
+        format!(
+            "<pool type='dir'><name>n</name><target><path>/mnt</path></target>\
+             <p:volume-permissions xmlns:p='https://poold.org/xmlns/pool/1' {attributes}/></pool>"
+        )
+    };
+    let pool = parse_pool(&document("mode='0640' owner='-1' group='7' label='a:b'")).unwrap();
+    let stated = pool.volume_permissions.clone().unwrap();
+    assert_eq!((stated.mode, stated.owner, stated.group), (Some(0o640), None, Some(7)));
+    assert_eq!(stated.label.as_deref(), Some("a:b"));
+    let written = write_pool(&pool, Usage::default());
+    assert!(written.contains("<poold:volume-permissions xmlns:poold="), "{written}");
+    assert_eq!(parse_pool(&written).unwrap(), pool);
+    assert_eq!(parse_pool(&document("")).unwrap().volume_permissions, None);
+    for wrong in ["mode='9'", "mode='04755'", "owner='root'"] {
+        assert!(parse_pool(&document(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn adapters_are_named_in_all_of_libvirts_ways() {
     let read = |adapter: &str| {
         let text = format!(

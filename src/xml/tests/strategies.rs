@@ -144,16 +144,25 @@ fn pool_of(pool_type: PoolType) -> impl Strategy<Value = PoolDef> {
         Need::Never => Just(Permissions::default()).boxed(),
         _ => permissions().boxed(),
     };
+    // A volume is no program.
+    let of_volumes = match info.volume_kind {
+        VolumeKind::File => permissions()
+            .prop_map(|given| Permissions { mode: given.mode.map(|mode| mode & 0o1777), ..given })
+            .boxed(),
+        _ => Just(Permissions::default()).boxed(),
+    };
     let options = (
         wanted(info.cow, any::<bool>()),
         wanted(info.refresh_allocation, allocation),
         wanted(info.mount_options, vec(text(), 0..3)),
         wanted(info.config_options, vec((text(), text()), 0..3)),
+        of_volumes,
     );
     let names = (part(), uuid(), wanted(info.target, path()));
     (names, source(pool_type), target, options).prop_map(
         move |((name, uuid, target_path), source, permissions, options)| {
-            let (cow, refresh_allocation, mount_options, config_options) = options;
+            let (cow, refresh_allocation, mount_options, config_options, volume_permissions) =
+                options;
             PoolDraft {
                 pool_type: Some(pool_type),
                 name: Some(name),
@@ -165,6 +174,7 @@ fn pool_of(pool_type: PoolType) -> impl Strategy<Value = PoolDef> {
                 refresh_allocation,
                 mount_options: mount_options.unwrap_or_default(),
                 config_options: config_options.unwrap_or_default(),
+                volume_permissions,
             }
             .complete()
             .expect("a draft that has what its type needs is complete")
