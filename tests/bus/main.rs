@@ -15,6 +15,7 @@ mod live;
 mod many;
 #[path = "../support/mod.rs"]
 mod support;
+mod wipe;
 
 use std::process::ExitCode;
 use support::{caller, runner};
@@ -70,6 +71,11 @@ const CASES: &[runner::Case] = cases![
         odd_names_are_refused,
         unknown_options_and_objects_are_named,
         system_directories_are_no_targets,
+    },
+    wipe::{
+        every_algorithm_wipes_and_says_what_it_did,
+        a_wiped_qcow2_image_is_an_empty_one,
+        new_volumes_are_as_their_pool_says,
     },
     kill9::{
         define,
