@@ -12,6 +12,12 @@ run,bus,bench                      | dbus-daemon               | dbus-daemon
 run,bus,bench                      | busctl                    | systemd
 run,bus,bench                      | /usr/lib/polkit-1/polkitd | polkitd
 run,unit,bus,bench                 | qemu-img                  | qemu-utils
+bus                                | qemu-system-x86_64        | qemu-system-x86
+unit,bus                           | bximage                   | bximage
+unit,bus                           | create_compressed_fs      | cloop-utils
+unit,bus                           | genisoimage               | genisoimage
+bus,bench                          | mkfs.ext4                 | e2fsprogs
+bench                              | mkfs.xfs                  | xfsprogs
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd
 bus                                | bindfs                    | bindfs
@@ -34,18 +40,26 @@ present() {
 }
 
 [ $# -gt 0 ] || usage
-packages=()
 for tier in "$@"; do
     case $tier in
     build | run | unit | bus | host | lint | bench) ;;
     *) usage ;;
     esac
-    while IFS='|' read -r tiers thing package; do
-        thing=${thing// /} package=${package// /} tiers=,${tiers// /},
-        [[ $tiers == *",$tier,"* ]] || continue
-        present "$thing" || [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
-    done <<<"$(grep '|' <<<"$needs")"
 done
+
+# Packages that have what the tiers need and is not here.
+missing() {
+    local tier tiers thing package
+    packages=()
+    for tier in "$@"; do
+        while IFS='|' read -r tiers thing package; do
+            thing=${thing// /} package=${package// /} tiers=,${tiers// /},
+            [[ $tiers == *",$tier,"* ]] || continue
+            present "$thing" || [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
+        done <<<"$(grep '|' <<<"$needs")"
+    done
+}
+missing "$@"
 
 if ! command -v cargo >/dev/null; then
     echo "setup: no cargo on PATH; install a Rust toolchain (https://rustup.rs)" >&2
@@ -65,16 +79,22 @@ if [ "$(id -u)" != 0 ]; then
     fi
     as_root=(sudo)
 fi
-install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}")
-echo "setup: installing ${packages[*]}" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# A machine that never ran `apt-get update` knows no packages; one that did needs no second one.
-if ! "${install[@]}" >"$log" 2>&1; then
-    "${as_root[@]}" apt-get update -qq >"$log" 2>&1 || true
-    if ! "${install[@]}" >>"$log" 2>&1; then
-        tail -20 "$log" >&2
-        echo "setup: apt-get could not install ${packages[*]}" >&2
-        exit 1
+install() {
+    echo "setup: installing ${packages[*]}" >&2
+    local command=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}")
+    # A machine that never ran `apt-get update` knows no packages; one that did needs no second one.
+    if ! "${command[@]}" >"$log" 2>&1; then
+        "${as_root[@]}" apt-get update -qq >"$log" 2>&1 || true
+        if ! "${command[@]}" >>"$log" 2>&1; then
+            tail -20 "$log" >&2
+            echo "setup: apt-get could not install ${packages[*]}" >&2
+            exit 1
+        fi
     fi
-fi
+}
+install
+# One package may have pushed out another of another release (qemu-utils and qemu-system-x86 go together).
+missing "$@"
+[ ${#packages[@]} = 0 ] || install

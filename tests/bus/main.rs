@@ -8,11 +8,14 @@
 mod access;
 mod blocked;
 mod documents;
+mod faults;
+mod formats;
 mod hostile;
 mod kill9;
 mod life;
 mod live;
 mod many;
+mod poolctl;
 #[path = "../support/mod.rs"]
 mod support;
 mod wipe;
@@ -76,6 +79,24 @@ const CASES: &[runner::Case] = cases![
         every_algorithm_wipes_and_says_what_it_did,
         a_wiped_qcow2_image_is_an_empty_one,
         new_volumes_are_as_their_pool_says,
+    },
+    formats::{
+        every_format_is_what_the_document_says,
+        a_machine_opens_every_volume,
+    },
+    poolctl::{
+        data_goes_in_and_out,
+        volumes_are_copied_within_and_across_pools,
+        secrets_are_kept_and_shown_nowhere,
+        what_a_machine_uses_is_left_alone,
+        an_interrupt_cancels_an_upload,
+    },
+    faults::{
+        dies_at_each_step,
+        runs_out_of_space,
+        the_disk_fails,
+        the_client_goes,
+        the_job_is_cancelled,
     },
     kill9::{
         define,
