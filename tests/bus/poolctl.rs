@@ -199,9 +199,15 @@ impl Machine {
             .stderr(Stdio::piped())
             .spawn()?;
         let mut machine = Self(child);
-        let mut greeting = [0; 4];
+        // It greets before it opens anything; it answers when all is open.
+        machine.0.stdin.as_mut().context("its monitor")?.write_all(b"info status\n")?;
         let stdout = machine.0.stdout.as_mut().context("its monitor")?;
-        stdout.read_exact(&mut greeting).context("the machine did not start")?;
+        let mut said = Vec::new();
+        let mut byte = [0; 1];
+        while !String::from_utf8_lossy(&said).contains("VM status:") {
+            stdout.read_exact(&mut byte).context("the machine did not start")?;
+            said.push(byte[0]);
+        }
         Ok(machine)
     }
 }
@@ -274,10 +280,11 @@ pub async fn an_interrupt_cancels_an_upload() -> Result<()> {
     eventually("the upload writes", async || Ok(std::fs::read(&written)?.starts_with(b"some")))
         .await?;
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-    // It has to hear of the interrupt while it waits for the job.
+    // An interrupt before it waits for the job would end it as it ends any program.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
     let mut ended = None;
     eventually("the interrupt is heard", async || {
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
         ended = child.try_wait()?;
         Ok(ended.is_some())
     })
