@@ -13,7 +13,6 @@ use poold::client::{JobProxy, Options, PoolProxy};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 
 const MIB: u64 = 1 << 20;
 /// What the volume that is overwritten holds before, and what it is overwritten with.
