@@ -62,7 +62,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .map_err(|error| Error::io("cannot start", &error))?;
-            runtime.block_on(talk(cli.global, command))
+            runtime.block_on(talk(cli.global, *command))
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Global {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     #[command(flatten)]
-    Service(ServiceCommand),
+    Service(Box<ServiceCommand>),
     /// Check a document without the service, and print it as poold would write it
     Validate(ValidateArgs),
     /// Print the completion script of a shell

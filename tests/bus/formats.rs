@@ -86,8 +86,7 @@ async fn row(world: &World, pool: &PoolProxy<'_>, info: &FormatInfo) -> Result<[
     let (name, luks) = (info.format.as_str(), info.format == VolumeFormat::Luks);
     let directory = world.pools();
     let volume_name = format!("new.{name}");
-    let made =
-        pool.create_volume(&volume_name, 5 * MIB, &creation(info, luks)).await.map_err(Into::into);
+    let made = pool.create_volume(&volume_name, 5 * MIB, &creation(info, luks)).await;
     let made = match made {
         Ok((volume, _)) => Some(volume),
         Err(error) => could(name, Err::<(), poold::model::Error>(error)).map(|_| None)?,
@@ -101,8 +100,7 @@ async fn row(world: &World, pool: &PoolProxy<'_>, info: &FormatInfo) -> Result<[
     let mut resized = false;
     if let Some(volume) = &made {
         let proxy = world.volume(volume).await?;
-        resized =
-            could("resize", proxy.resize(9 * MIB, &Options::new()).await.map_err(Into::into))?;
+        resized = could("resize", proxy.resize(9 * MIB, &Options::new()).await)?;
         ensure!(proxy.capacity().await? == if resized { 9 * MIB } else { 5 * MIB }, "its capacity");
         let image = match luks {
             true => format!("--image-opts driver=luks,key-secret=s,file.filename=q.{name}"),
@@ -115,13 +113,13 @@ async fn row(world: &World, pool: &PoolProxy<'_>, info: &FormatInfo) -> Result<[
     let source = pool.lookup_volume("source.raw", &Options::new()).await?;
     let source = world.volume(&source).await?;
     let clone = source.clone(&format!("clone.{name}"), &creation(info, luks)).await;
-    let cloned = could("clone", clone.map_err(Into::into))?;
+    let cloned = could("clone", clone)?;
     ensure!(cloned == qemu_makes, "clone to: qemu-img makes it: {qemu_makes}");
 
     let encrypted =
         match pool.create_volume(&format!("enc.{name}"), MIB, &creation(info, true)).await {
             Ok((volume, _)) => world.volume(&volume).await?.encrypted().await?,
-            Err(error) => could("encrypt", Err::<(), poold::model::Error>(error.into()))?,
+            Err(error) => could("encrypt", Err::<(), poold::model::Error>(error))?,
         };
     let qemu_encrypts = match info.format {
         // As a LUKS image.

@@ -19,7 +19,7 @@ enum After<'a> {
     /// The bytes that were written.
     Raw,
     /// An empty image, which is ready.
-    Image(Temporary<'a>, Made),
+    Image(Temporary<'a>, Box<Made>),
     /// Nothing that could be used, and why.
     Useless(&'static str),
 }
@@ -84,10 +84,9 @@ impl ImageDirectory<'_> {
     ) -> Result<(Ranges, Guarantee)> {
         let algorithm = options.algorithm;
         let failed = |error| self.volume_failed(name, "cannot tell what is allocated", &error);
-        let whole = || Ranges { ranges: vec![0..io.size], elsewhere: None };
         let device = io.kind == VolumeKind::Block;
         let allocated = match device {
-            true => whole(),
+            true => Ranges::whole(io.size),
             false => wipe::ranges(io.file(), io.size).map_err(failed)?,
         };
         let guarantee = match (algorithm, allocated.elsewhere) {
@@ -115,7 +114,7 @@ impl ImageDirectory<'_> {
             return Ok((allocated, guarantee));
         }
         self.check_room(name, io.size.saturating_sub(allocated.bytes()))?;
-        Ok((whole(), guarantee))
+        Ok((Ranges::whole(io.size), guarantee))
     }
 
     /// What the volume will be.
@@ -144,7 +143,7 @@ impl ImageDirectory<'_> {
             ..VolumeDef::new(volume.name.clone(), self.pool.def.pool_type)
         };
         match self.make(&def, volume.format, Preallocation::None) {
-            Ok((new, made)) => Ok(After::Image(new, made)),
+            Ok((new, made)) => Ok(After::Image(new, Box::new(made))),
             // Nobody needs the passphrase to destroy what it protects.
             Err(error)
                 if encrypted
@@ -192,7 +191,7 @@ impl ImageDirectory<'_> {
                 });
             }
             After::Useless(why) => return mark.stay(pool, volume, ctx, why),
-            After::Image(new, made) => (new, made),
+            After::Image(new, made) => (new, *made),
         };
         let failed = |error: std::io::Error| {
             self.volume_failed(name, "cannot make it an empty image", &error)

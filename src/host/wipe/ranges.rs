@@ -15,6 +15,11 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// All of something of `size` bytes.
+    pub fn whole(size: u64) -> Self {
+        Self { ranges: std::iter::once(0..size).collect(), elsewhere: None }
+    }
+
     /// Their bytes in all.
     pub fn bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()

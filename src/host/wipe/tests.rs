@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::WipeAlgorithm;
 use std::cell::RefCell;
+use std::slice;
 
 /// Records what is done to it, and holds it.
 struct Recorder {
@@ -111,7 +112,8 @@ fn a_cancel_ends_it_between_steps() {
     let limits = Limits::default();
     limits.cancel.cancel();
     let scheme = scheme(WipeAlgorithm::Zero);
-    let end = overwrite(&recorder, &[0..10], &scheme, &limits, &mut |_| {}).unwrap_err();
+    let end =
+        overwrite(&recorder, slice::from_ref(&(0..10)), &scheme, &limits, &mut |_| {}).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::Cancelled);
     assert!(recorder.content.borrow().iter().all(|byte| *byte == b'S'));
 }
@@ -122,7 +124,7 @@ fn holes_are_not_allocated_and_what_is_allocated_unwritten_is() {
     file.set_len(1 << 40).unwrap();
     file.write_all_at(&[1; 8192], 1 << 30).unwrap();
     let found = ranges(&file, 1 << 40).unwrap();
-    assert_eq!(found.ranges, [1 << 30..(1 << 30) + 8192]);
+    assert_eq!(found.ranges, slice::from_ref(&(1 << 30..(1 << 30) + 8192)));
     // tmpfs has no map of extents to tell.
     let is_ext = rustix::fs::fstatfs(&file).unwrap().f_type == 0xef53;
     if is_ext && crate::host::files::allocate(&file, 1 << 31, 1 << 20).unwrap() {
