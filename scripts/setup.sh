@@ -16,7 +16,10 @@ bus                                | qemu-system-x86_64        | qemu-system-x86
 unit,bus                           | bximage                   | bximage
 unit,bus                           | create_compressed_fs      | cloop-utils
 unit,bus                           | genisoimage               | genisoimage
-bus,bench                          | mkfs.ext4                 | e2fsprogs
+unit,bus,bench                     | mkfs.ext4                 | e2fsprogs
+unit,bus                           | parted                    | parted
+unit,bus                           | cryptsetup                | cryptsetup-bin
+unit,bus                           | mkfs.vfat                 | dosfstools
 bench                              | mkfs.xfs                  | xfsprogs
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd

@@ -3,6 +3,7 @@
 //! Called by `engine` on worker threads; uses `image`, `host` and `model`.
 
 mod context;
+mod device;
 mod dir;
 mod image_directory;
 mod target;

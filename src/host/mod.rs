@@ -3,6 +3,7 @@
 //! Used by `image`, `backend` and `engine`. Everything here blocks and is called on worker threads,
 //! except the watches, which are asynchronous.
 
+pub mod blank;
 pub mod copy;
 mod directory;
 pub mod files;
