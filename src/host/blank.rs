@@ -4,12 +4,11 @@
 //! *and* parted, which know different things, and in words for people: each mistake here is
 //! somebody's disk.
 
-use super::{Command, Host, Limits, holders};
+use super::{BlockDevice, Command, Host, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use serde::Deserialize;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,20 +32,19 @@ const AMBIVALENT: i32 = 8;
 /// is not there (`Inaccessible`).
 pub fn check_unused(device: &Path, limits: &Limits) -> Result<()> {
     let shown = device.display();
-    let found = std::fs::metadata(device).map_err(|error| not_there(device, &error))?;
-    if !found.file_type().is_block_device() {
-        return Err(Error::new(
+    let found = BlockDevice::at(device).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTBLK) => Error::new(
             ErrorKind::InvalidArgument,
             format!("{shown} is no block device; name a disk, a partition or another device"),
-        ));
-    }
-    let number = std::os::unix::fs::MetadataExt::rdev(&found);
+        ),
+        _ => not_there(device, &error),
+    })?;
     let mut looks = 0;
     loop {
         limits.check()?;
-        let user = match holders::device_user(number) {
+        let user = match found.user()? {
             Some(user) => user,
-            None => match open_exclusively(device) {
+            None => match found.open(false, true) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                     "the kernel or another program".to_owned()
@@ -98,15 +96,6 @@ pub fn file_system(host: &dyn Host, device: &Path, limits: &Limits) -> Result<Op
 fn not_there(device: &Path, error: &io::Error) -> Error {
     let message = format!("device {} cannot be used: {error}", device.display());
     Error::new(ErrorKind::Inaccessible, message)
-}
-
-/// Opens a device as the kernel lets one user at a time: not while it, its disk or a partition of
-/// it is mounted, swap or part of another device.
-fn open_exclusively(device: &Path) -> io::Result<File> {
-    std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_EXCL | libc::O_NONBLOCK)
-        .open(device)
 }
 
 /// Reads both ends; whether a table of partitions is at the end.
@@ -297,6 +286,7 @@ fn by_parted(host: &dyn Host, device: &Path, limits: &Limits) -> Result<Option<S
 mod tests {
     use super::*;
     use crate::host::SystemHost;
+    use std::fs::File;
     use std::os::unix::fs::FileExt;
 
     fn words(said: &str) -> Option<String> {

@@ -5,11 +5,12 @@
 
 use crate::model::{FileIdentity, Permissions, Usage};
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Gid, IFlags, Mode, Statx, StatxFlags, Uid, XattrFlags,
+    AtFlags, CWD, FallocateFlags, FileType, Gid, IFlags, Mode, Statx, StatxFlags, Uid, XattrFlags,
 };
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 /// What the kernel says of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,12 @@ impl FileStat {
         let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
         Ok(Self::from(rustix::fs::statx(at, name, flags, mask)?))
+    }
+
+    /// Of what a path leads to, links followed.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+        Ok(Self::from(rustix::fs::statx(CWD, path, AtFlags::NO_AUTOMOUNT, mask)?))
     }
 
     /// Of an open file.

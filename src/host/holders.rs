@@ -1,14 +1,10 @@
-//! Who has a file or a block device in use: loop devices, swap, mounts, other processes.
+//! Who has a file in use: loop devices, swap, other processes.
 //!
 //! Asked of /sys and /proc alone, by path: nothing here touches the file's storage, which may hang.
 
-use super::MountTable;
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Where an open file is, as the kernel sees it now.
@@ -24,6 +20,7 @@ pub fn kernel_user(path: &Path) -> Option<String> {
 }
 
 fn loop_device(devices: &Path, path: &Path) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
     let devices = fs::read_dir(devices).ok()?.filter_map(Result::ok);
     let mut loops = devices.filter(|device| device.file_name().as_bytes().starts_with(b"loop"));
     let found = loops.find(|device| {
@@ -35,6 +32,7 @@ fn loop_device(devices: &Path, path: &Path) -> Option<String> {
 
 /// Whether a path is in the first column of /proc/swaps, where blanks are octal escapes.
 fn is_swap(table: &[u8], path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
     let mut escaped = Vec::new();
     for byte in path.as_os_str().as_bytes() {
         match byte {
@@ -48,95 +46,24 @@ fn is_swap(table: &[u8], path: &Path) -> bool {
         .any(|line| line.strip_prefix(&escaped[..]).is_some_and(|rest| rest.first() == Some(&b' ')))
 }
 
-/// Who has a block device, its disk or a partition of it in use, for a message ("the mount at
-/// /srv", "device dm-3"); none when it cannot be told.
-pub fn device_user(device: u64) -> Option<String> {
-    let mut numbers = vec![device];
-    let own = PathBuf::from(format!("/sys/dev/block/{}", number_text(device)));
-    let own = own.canonicalize().unwrap_or(own);
-    let mut places = vec![own.clone()];
-    // Whoever has a partition has part of its disk; whoever has the disk has all its partitions.
-    let parts = fs::read_dir(&own).into_iter().flatten().flatten().map(|entry| entry.path());
-    places.extend(parts.filter(|path| path.join("partition").exists()));
-    if own.join("partition").exists() {
-        places.extend(own.parent().map(Path::to_owned));
-    }
-    for place in &places {
-        let holders = fs::read_dir(place.join("holders")).into_iter().flatten().flatten();
-        if let Some(holder) = holders.map(|holder| holder.file_name()).next() {
-            return Some(format!("device {}", holder.display()));
-        }
-        let text = fs::read_to_string(place.join("dev")).unwrap_or_default();
-        numbers.extend(text.trim().split_once(':').and_then(|(major, minor)| {
-            Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
-        }));
-    }
-    let is_it = |path: &Path| device_number(path).is_some_and(|number| numbers.contains(&number));
-    let mounts = MountTable::read().unwrap_or_default();
-    let mounted = mounts.iter().find(|mount| {
-        let number = rustix::fs::makedev(mount.device.0, mount.device.1);
-        numbers.contains(&number) || is_it(Path::new(&mount.source))
-    });
-    if let Some(mount) = mounted {
-        return Some(format!("the mount at {}", mount.target.display()));
-    }
-    if swaps().iter().any(|path| is_it(path)) {
-        return Some("swap".to_owned());
-    }
-    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    for device in devices {
-        let backing = fs::read(device.path().join("loop/backing_file")).unwrap_or_default();
-        if is_it(Path::new(OsStr::from_bytes(backing.strip_suffix(b"\n").unwrap_or(&backing)))) {
-            return Some(format!("loop device {}", device.file_name().display()));
-        }
-    }
-    process_where(&is_it)
-}
-
-fn number_text(device: u64) -> String {
-    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
-}
-
-/// The number of the block device that a path below /dev names. Others are not looked at: their
-/// storage may hang.
-fn device_number(path: &Path) -> Option<u64> {
-    if !path.starts_with("/dev") {
-        return None;
-    }
-    let found = fs::metadata(path).ok()?;
-    found.file_type().is_block_device().then(|| found.rdev())
-}
-
-/// The paths of swap in use.
-fn swaps() -> Vec<PathBuf> {
-    let table = fs::read("/proc/swaps").unwrap_or_default();
-    let first = |line: &[u8]| line.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
-    let rows = table.split(|byte| *byte == b'\n').skip(1).filter_map(first);
-    rows.map(|path| PathBuf::from(OsString::from_vec(path))).collect()
-}
-
 /// Another process that has the file at a path open, for a message ("qemu-nbd, process 123");
 /// none when it cannot be told.
 pub fn process(path: &Path) -> Option<String> {
-    process_where(&|opened| opened == path)
+    process_where(&|opened| fs::read_link(opened).is_ok_and(|target| target == path))
 }
 
-/// Another process that has a file open whose path is as wanted.
-fn process_where(wanted: &dyn Fn(&Path) -> bool) -> Option<String> {
+/// Another process that has something open as wanted; asked for each entry of /proc/PID/fd.
+pub(super) fn process_where(wanted: &dyn Fn(&Path) -> bool) -> Option<String> {
     let own = std::process::id();
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let holder = ids.filter(|id| *id != own).find(|id| has_open(*id, wanted))?;
+    let holder = ids.filter(|id| *id != own).find(|id| {
+        let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
+        descriptors.filter_map(Result::ok).any(|descriptor| wanted(&descriptor.path()))
+    })?;
     let name = fs::read_to_string(format!("/proc/{holder}/comm")).unwrap_or_default();
     let name = name.trim_end().escape_debug().to_string();
     Some(format!("{}, process {holder}", if name.is_empty() { "a program" } else { &name }))
-}
-
-fn has_open(process: u32, wanted: &dyn Fn(&Path) -> bool) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
-    descriptors
-        .filter_map(Result::ok)
-        .any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| wanted(&target)))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! except the watches, which are asynchronous.
 
 pub mod blank;
+pub mod block;
 pub mod copy;
 mod directory;
 pub mod files;
@@ -19,6 +20,7 @@ mod tool;
 mod way;
 pub mod wipe;
 
+pub use block::BlockDevice;
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary, TemporaryDirectory};
 pub use files::FileStat;
 pub use inotify::{DirectoryChanges, DirectoryWatch, DirectoryWatcher};
