@@ -17,6 +17,7 @@ mod own_process;
 mod packages;
 mod process;
 mod tool;
+mod uevents;
 mod way;
 pub mod wipe;
 
@@ -30,4 +31,5 @@ pub use mounts::{Mount, MountTable, MountWatch};
 pub use own_process::{exit_now, give_back_freed_memory, take_passed_descriptors};
 pub use packages::program_and_packages;
 pub use tool::{Command, Host, Output, SystemHost};
+pub use uevents::{DeviceEvent, DeviceEvents};
 pub use way::{Trust, is_roots, walk};
