@@ -1,22 +1,22 @@
 #!/bin/bash
-# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run unit bus host lint bench.
+# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run unit bus host guest lint bench.
 #
 # Asks nothing and changes nothing when all is there. On a distribution without apt-get it says what to install.
 set -euo pipefail
 
 # tiers | a program or file that shows it is there | Debian package
 needs='
-build,run,unit,bus,host,lint,bench | cc                        | gcc
-build,run,unit,bus,host,lint,bench | /usr/include/stdio.h      | libc6-dev
+build,run,unit,bus,host,guest,lint,bench | cc                        | gcc
+build,run,unit,bus,host,guest,lint,bench | /usr/include/stdio.h      | libc6-dev
 run,bus,bench                      | dbus-daemon               | dbus-daemon
 run,bus,bench                      | busctl                    | systemd
 run,bus,bench                      | /usr/lib/polkit-1/polkitd | polkitd
-run,unit,bus,bench                 | qemu-img                  | qemu-utils
-bus                                | qemu-system-x86_64        | qemu-system-x86
+run,unit,bus,guest,bench           | qemu-img                  | qemu-utils
+bus,guest                          | qemu-system-x86_64        | qemu-system-x86
 unit,bus                           | bximage                   | bximage
 unit,bus                           | create_compressed_fs      | cloop-utils
 unit,bus                           | genisoimage               | genisoimage
-unit,bus,bench                     | mkfs.ext4                 | e2fsprogs
+unit,bus,guest,bench               | mkfs.ext4                 | e2fsprogs
 unit,bus                           | parted                    | parted
 unit,bus                           | cryptsetup                | cryptsetup-bin
 unit,bus                           | mkfs.vfat                 | dosfstools
@@ -26,7 +26,10 @@ bus                                | systemd-socket-activate   | systemd
 bus                                | bindfs                    | bindfs
 unit,bus,lint                      | xmllint                   | libxml2-utils
 unit                               | bzcat                     | bzip2
-host                               | mmdebstrap                | mmdebstrap
+host,guest                         | mmdebstrap                | mmdebstrap
+guest                              | cpio                      | cpio
+guest                              | /usr/share/doc/busybox-static | busybox-static
+guest                              | /usr/bin/python3          | python3
 lint                               | shellcheck                | shellcheck
 '
 
@@ -45,7 +48,7 @@ present() {
 [ $# -gt 0 ] || usage
 for tier in "$@"; do
     case $tier in
-    build | run | unit | bus | host | lint | bench) ;;
+    build | run | unit | bus | host | guest | lint | bench) ;;
     *) usage ;;
     esac
 done

@@ -11,9 +11,10 @@ MIRROR=${POOLD_MIRROR:-http://deb.debian.org/debian}
 # procps has /bin/kill, for ExecReload=; qemu-utils a process that holds an image as a guest does.
 PACKAGES=systemd,systemd-sysv,dbus,polkitd,libpam-systemd,procps,qemu-utils
 
+# shellcheck source=/dev/null
+. "$(dirname "$(readlink -f "$0")")/../support/cache.sh"
 cache=${POOLD_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/poold}
-key=$(cat "$0" - <<<"$MIRROR $(dpkg --print-architecture)" | sha256sum | cut -c1-16)
-dir=$cache/host-$key
+dir=$cache/host-$(digest "$0" <<<"$MIRROR $(dpkg --print-architecture)")
 
 # apt downloads as a user of its own, which cannot write here; root can.
 download() {
@@ -22,8 +23,7 @@ download() {
 
 build() {
     local work=$1
-    mkdir -p "$work/deb"
-    chmod 755 "$work"
+    mkdir "$work/deb"
     download "$work/deb" || { apt-get update >&2 && download "$work/deb"; }
     for deb in "$work"/deb/*.deb; do dpkg-deb -x "$deb" "$work/tools"; done
     rm -r "$work/deb"
@@ -40,18 +40,5 @@ build() {
     chroot "$work/root" useradd --create-home --shell /bin/bash alice
 }
 
-if [ ! -d "$dir" ]; then
-    mkdir -p "$cache"
-    exec 8>"$cache/host.lock"
-    flock 8
-    if [ ! -d "$dir" ]; then
-        work=$(mktemp -d "$cache/host-building.XXXXXX")
-        trap 'rm -rf --one-file-system "$work"' EXIT
-        build "$work"
-        mv -T "$work" "$dir"
-        trap - EXIT
-        # What older versions of this file made, and no run of theirs can be using.
-        find "$cache" -maxdepth 1 -name "host-*" -mtime +7 -not -path "$dir" -exec rm -rf --one-file-system {} +
-    fi
-fi
+cached "$dir" build
 echo "$dir"

@@ -1,0 +1,168 @@
+#!/bin/bash
+# Runs a step file in the guest, and has what step files are written with beside tests/support/steps.sh. The agent
+# starts it as root after each boot:
+#
+#   support.sh NAME     BOOT is how often the guest was rebooted, LIMIT how many seconds there are
+#
+# poold is installed, enabled and running when the file's first line runs. Disks to do anything with are
+# `disk disk0` ... disk3 (virtio) and `disk scsi0` ... scsi3 (SCSI), 1 GiB each and empty.
+# shellcheck disable=SC2034,SC2154 # of tests/support/steps.sh
+set -uo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+AREA=guest
+work=/var/tmp/steps
+m() { "$@"; }
+# shellcheck source=/dev/null
+. "$here/../support/steps.sh"
+
+# --- order and reboots
+
+# A step file is read anew after each boot, and its steps run in the boot that they were reached in.
+reached=0
+selected() { [ "$reached" = "$BOOT" ]; }
+
+# Between steps: an orderly reboot, after which the next step runs. For files that say `# boot: cold`.
+reboot() {
+    if [ "$reached" = "$BOOT" ]; then
+        [ "$failed" = 0 ] || touch "$work/failed"
+        exit 194
+    fi
+    reached=$((reached + 1))
+}
+
+# The journal of this boot and the next ones is kept, for `journalctl --boot=-1`.
+keep_journal() {
+    mkdir -p /var/log/journal
+    journalctl --flush
+}
+
+# --- disks
+
+# disk SERIAL: its stable path.
+disk() {
+    local path
+    case $1 in
+        disk*) path=/dev/disk/by-id/virtio-$1 ;;
+        *) path=/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_$1 ;;
+    esac
+    [ -b "$path" ] || { echo "no disk $1" >&2; return 1; }
+    echo "$path"
+}
+
+# unplug SERIAL and plug_in: a SCSI disk goes away as one that is pulled, and all that went are found again.
+unplug() {
+    local name
+    name=$(basename "$(readlink -f "$(disk "$1")")")
+    echo 1 >"/sys/block/$name/device/delete"
+    settle
+}
+plug_in() {
+    local host
+    for host in /sys/class/scsi_host/host*; do
+        [ "$(cat "$host/proc_name")" != virtio_scsi ] || echo '- - -' >"$host/scan"
+    done
+    settle
+}
+
+# scsi_debug [PARAMETER=VALUE...]: SCSI disks in memory, of the kernel's own driver; prints their device names.
+scsi_debug() {
+    local path
+    modprobe scsi_debug delay=0 "$@"
+    settle
+    for path in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+        echo "/dev/${path##*/}"
+    done
+}
+
+settle() { udevadm settle --timeout=60; }
+
+# bytes DEVICE: its size as the kernel has it.
+bytes() { blockdev --getsize64 "$1"; }
+
+# --- pools and volumes
+
+# define NAME [OPTION...] <<XML: `poolctl define` of the document, with the options (`--build --start`).
+define() {
+    local name=$1
+    shift
+    cat >"$work/$name.xml"
+    poolctl define "$work/$name.xml" "$@"
+}
+
+# volume POOL/NAME KEY, pool_property POOL KEY: a property by its name in `poolctl --json`.
+volume() { poolctl --json vol show "$1" | jq -r ".[\"$2\"]"; }
+pool_property() { poolctl --json show "$1" | jq -r ".[\"$2\"]"; }
+
+# has_volumes POOL NAME...: these and no others, in this order.
+has_volumes() {
+    local pool=$1
+    shift
+    is "$(poolctl --json vol list "$pool" | jq -r '.[].name' | xargs)" "$*"
+}
+
+# refused ERROR COMMAND...: poolctl fails with the exit status of this error: Busy, NoSpace, as in src/model/error.rs.
+refused() {
+    local error=$1 expected status=0
+    shift
+    expected=$(sed -n "s/^$error //p" "$here/errors")
+    [ "$expected" ] || { echo "no error is called $error"; return 1; }
+    "$@" || status=$?
+    is "$status" "$expected"
+}
+
+# --- a virtual machine's side
+
+# qemu PATH FORMAT [ARGUMENT...]: a real QEMU that has the path as a disk, read-write, and does not run.
+qemu() {
+    local path=$1 format=$2 driver=file
+    shift 2
+    [ ! -b "$path" ] || driver=host_device
+    qemu-system-x86_64 -nodefaults -display none -machine pc -accel tcg -m 32 -S \
+        -blockdev "driver=$driver,node-name=file,filename=$path" \
+        -blockdev "driver=$format,node-name=disk,file=file" -device virtio-blk-pci,drive=disk "$@"
+}
+
+# qemu_opens PATH FORMAT BYTES: it does, and sees a disk of that size.
+qemu_opens() {
+    local size
+    printf '{"execute":"%s"}\n' qmp_capabilities query-block quit | qemu "$1" "$2" -qmp stdio >"$work/qmp"
+    size=$(jq -r 'select(.return | type == "array") | .return[].inserted | select(."node-name" == "disk").image["virtual-size"]' "$work/qmp")
+    is "$size" "$3"
+}
+
+# hold PATH FORMAT: one keeps it open until `let_go PATH`, outside of anything of poold's.
+hold() {
+    # shellcheck disable=SC2016
+    systemd-run --quiet --unit="$(holder "$1")" -p Type=exec bash -c '. "$0/support.sh" && qemu "$@"' "$here" "$@"
+    wait_for 60 "QEMU has $1 open" is_open "$1"
+}
+let_go() {
+    systemctl stop "$(holder "$1")"
+    wait_for 60 "nobody has $1 open" not is_open "$1"
+}
+held() { systemctl is-active "$(holder "$1")" && is_open "$1"; }
+holder() { systemd-escape --suffix=service holder-"$1"; }
+is_open() { fuser -s "$(readlink -f "$1")"; }
+
+# --- users
+
+# as USER COMMAND...: without a session, as a service would run.
+as() { runuser -u "$1" -- "${@:2}"; }
+
+# Read for its functions only?
+[ "${BASH_SOURCE[0]}" = "$0" ] || return 0
+
+mkdir -p "$work"
+# What hangs is said before the host ends the guest.
+(
+    sleep $((LIMIT - 15))
+    echo "    hangs; the step said:"
+    sed 's/^/    | /' "$work/step.log"
+    # Not the kernel's own, which have [names].
+    ps -eo pid,ppid,stat,wchan:20,args --forest | sed -n '/\]$/!s/^/    ps: /p'
+    journalctl --no-pager --quiet -n 20 | sed 's/^/    journal: /'
+) &
+[ "$BOOT" != 0 ] || systemctl --quiet enable --now poold.socket poold.service
+# shellcheck source=/dev/null
+. "$here/steps/$1.sh"
+[ "$failed" = 0 ] && [ ! -e "$work/failed" ]
