@@ -2,10 +2,13 @@
 //!
 //! Called by `engine` on worker threads; uses `image`, `host` and `model`.
 
+#[expect(dead_code, reason = "the types that are made of devices come next")]
+mod block_volumes;
 mod context;
 mod device;
 mod dir;
 mod image_directory;
+mod images;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -13,7 +16,9 @@ mod transfer;
 mod undo;
 mod unimplemented;
 mod volume_io;
+mod wipe;
 
+use crate::host::DeviceEvent;
 use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef, VolumeName,
     WipeAlgorithm,
@@ -22,6 +27,7 @@ pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
 };
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 pub use transfer::{Peer, TransferOptions, download, upload};
 pub use undo::Undo;
@@ -101,6 +107,8 @@ pub struct BackendInfo {
 pub enum Watch {
     /// inotify on the target directory.
     Directory,
+    /// Events of devices that concern it.
+    Devices,
     /// Nothing: a timer.
     Timer,
 }
@@ -128,6 +136,33 @@ pub struct ActivePool {
     pub def: Arc<PoolDef>,
     /// What its start found.
     pub activation: Activation,
+}
+
+impl ActivePool {
+    /// An error of one volume of it.
+    pub(crate) fn volume_error(
+        &self,
+        kind: ErrorKind,
+        name: &VolumeName,
+        what: impl std::fmt::Display,
+    ) -> Error {
+        Error::new(kind, format!("volume {name} in pool {}: {what}", self.def.name))
+    }
+
+    /// An error of one volume of it, the operating system's.
+    pub(crate) fn volume_failed(
+        &self,
+        name: &VolumeName,
+        what: &str,
+        error: &std::io::Error,
+    ) -> Error {
+        Error::io(format_args!("volume {name} in pool {}: {what}", self.def.name), error)
+    }
+
+    /// An error that does not say which volume of it it is of.
+    pub(crate) fn of_volume(&self, name: &VolumeName, error: Error) -> Error {
+        error.context(format_args!("volume {name} in pool {}", self.def.name))
+    }
 }
 
 /// What a refresh found.
@@ -225,6 +260,12 @@ pub trait Backend: Send + Sync {
     /// (system directories, bad options). No I/O; called when defining and before each use.
     fn check_definition(&self, _pool: &PoolDef) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether what happened to a device may have changed a pool of this definition, or brought what
+    /// it waits for. No I/O; called for every event of a device, active or not.
+    fn concerned(&self, pool: &PoolDef, event: &DeviceEvent) -> bool {
+        is_source(pool, event)
     }
 
     /// What pools could be made from.
@@ -349,6 +390,12 @@ pub trait Backend: Send + Sync {
     fn sweep(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
     }
+}
+
+/// Whether an event is about one of the devices that a pool is made from, by any of its names.
+fn is_source(pool: &PoolDef, event: &DeviceEvent) -> bool {
+    let local = pool.pool_type.info().local_devices;
+    local && pool.source.devices.iter().any(|device| event.is_named(Path::new(&device.path)))
 }
 
 /// All backends, one for each type of pool.

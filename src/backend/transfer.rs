@@ -313,8 +313,10 @@ impl Mark {
             })?),
             _ => None,
         };
+        let key = identity.is_none().then(|| volume.key().to_owned());
         let declared = before.clone().unwrap_or_else(|| Declaration {
             identity,
+            key,
             format: volume.format,
             probed: true,
             backing: volume.backing().cloned(),

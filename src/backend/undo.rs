@@ -1,5 +1,6 @@
 //! How steps that change storage are undone.
 
+use crate::host::Host;
 use crate::model::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ pub enum Undo {
 
 impl Undo {
     /// Undoes the step. Blocks.
-    pub fn apply(&self) -> Result<()> {
+    pub fn apply(&self, _host: &dyn Host) -> Result<()> {
         match self {
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {
                 Ok(()) => Ok(()),
@@ -35,19 +36,20 @@ fn is_done(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::SystemHost;
 
     #[test]
     fn only_an_empty_directory_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("pool");
         let undo = Undo::RemoveDirectory(path.clone());
-        undo.apply().unwrap();
+        undo.apply(&SystemHost).unwrap();
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("file"), "x").unwrap();
-        undo.apply().unwrap();
+        undo.apply(&SystemHost).unwrap();
         assert!(path.join("file").exists());
         std::fs::remove_file(path.join("file")).unwrap();
-        undo.apply().unwrap();
+        undo.apply(&SystemHost).unwrap();
         assert!(!path.exists());
     }
 }

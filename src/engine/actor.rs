@@ -39,6 +39,8 @@ pub(super) enum Command {
     Lost,
     /// See whether the storage is still what was started.
     Check,
+    /// Read all volumes, because something happened to devices.
+    Reread,
     /// All calls that hung have returned.
     Recover,
 }
@@ -72,7 +74,7 @@ impl Command {
             | Self::SetAutostart(_, reply)
             | Self::Resume(_, reply)
             | Self::Reload(reply) => drop(reply.send(Err(pool.no_more()))),
-            Self::Lost | Self::Check | Self::Recover => {}
+            Self::Lost | Self::Check | Self::Reread | Self::Recover => {}
         }
     }
 }
@@ -137,6 +139,12 @@ impl Actor {
             Command::Check => {
                 self.pool.change(|core| core.check_queued = false);
                 self.check().await;
+            }
+            Command::Reread => {
+                self.pool.change(|core| core.reread_queued = false);
+                if self.pool.look(|core| core.active.is_some()) {
+                    drop(self.read(None).await);
+                }
             }
             Command::Recover => self.recover().await,
         }

@@ -5,27 +5,28 @@
 
 use super::PoolState;
 use super::actor::Command;
+use super::devices;
 use super::pool::Pool;
 use super::reader;
 use super::run::{Patience, Run};
-use super::shared::Shared;
-use crate::backend::ActivePool;
+use super::shared::{Devices, Shared};
+use crate::backend::{ActivePool, Backend};
 use crate::host::{
     Directory, DirectoryChanges, DirectoryWatch, DirectoryWatcher, HIDDEN_PREFIX, MountWatch,
 };
-use crate::model::{Error, PoolDef, Result, VolumeName};
+use crate::model::{Error, Need, PoolDef, Result, VolumeName};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often what leads to a target is looked for while it appears.
 const LOOKS: usize = 100;
-/// How long changes of the mount table are gathered.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long changes of the mount table and of devices are gathered.
+pub(super) const GATHER: Duration = Duration::from_millis(50);
 
 /// Who follows a pool's storage; it ends when this is dropped.
 pub(super) enum Follower {
@@ -35,8 +36,9 @@ pub(super) enum Follower {
     Return(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
 }
 
-/// Starts what follows all pools: the mount table, and the clock while somebody watches.
+/// Starts what follows all pools: the mount table, devices, and the clock while somebody watches.
 pub(super) fn spawn(shared: &Arc<Shared>) {
+    tokio::spawn(devices::follow(Arc::clone(shared)));
     tokio::spawn(follow_mounts(Arc::clone(shared)));
     tokio::spawn(follow_clock(Arc::clone(shared)));
 }
@@ -145,36 +147,47 @@ pub(super) fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
 
 /// What a pool that cannot start waits for, for people.
 pub(super) fn awaited(def: &PoolDef) -> String {
-    match def.target_path() {
-        Some(path) => format!("directory {path}"),
-        None => "its storage".to_owned(),
+    let info = def.pool_type.info();
+    let devices: Vec<&str> = def.source.devices.iter().map(|device| device.path.as_str()).collect();
+    match (devices.as_slice(), def.target_path()) {
+        ([device], _) if info.local_devices => format!("device {device}"),
+        ([_, ..], _) if info.local_devices => format!("devices {}", devices.join(", ")),
+        (_, Some(path)) if info.target == Need::Must => format!("directory {path}"),
+        _ => "its storage".to_owned(),
     }
 }
 
 /// Looks out for what a pool's storage may come with. To be taken up before the storage is tried,
 /// so that nothing is missed in between.
 pub(super) struct LookOut {
+    def: Arc<PoolDef>,
+    backend: Option<Arc<dyn Backend>>,
     mounts: watch::Receiver<u64>,
+    devices: broadcast::Receiver<Devices>,
     target: Option<(DirectoryWatch, Option<OsString>)>,
 }
 
 impl LookOut {
     pub(super) async fn take_up(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Self {
-        let mounts = shared.mounts.subscribe();
+        let (mounts, devices) = (shared.mounts.subscribe(), shared.devices.subscribe());
         let def = Arc::clone(&pool.snapshot().def);
+        let backend = shared.backend_of(def.pool_type).ok();
+        let sought = Arc::clone(&def);
         let patience = Patience::Within(shared.options.refresh_timeout);
         let run = Run { shared, pool, job: None, patience, what: "a look for the target" };
         let again = Arc::clone(shared);
-        let target = run.run(move |_| Ok(nearest(&again, &def))).await.ok().flatten();
-        Self { mounts, target }
+        let target = run.run(move |_| Ok(nearest(&again, &sought))).await.ok().flatten();
+        Self { def, backend, mounts, devices, target }
     }
 
-    /// Waits until something is mounted, or the target appears or is replaced.
+    /// Waits until something is mounted, a device of the pool comes, or the target appears or is
+    /// replaced.
     pub(super) async fn appearance(&mut self) {
         tokio::select! {
             // Its sender lives as long as the engine.
             _ = self.mounts.changed() => {}
             () = target_appears(self.target.as_ref()) => {}
+            () = devices::appears(&mut self.devices, self.backend.as_deref(), &self.def) => {}
         }
     }
 }

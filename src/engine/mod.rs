@@ -14,6 +14,7 @@ mod autostart;
 mod changes;
 mod conflicts;
 mod define;
+mod devices;
 mod handle;
 mod job;
 mod jobs;

@@ -80,6 +80,8 @@ pub(super) struct Core {
     pub(super) retry: Option<CancellationToken>,
     /// Whether the actor is to see whether the storage is still there.
     pub(super) check_queued: bool,
+    /// Whether the actor is to read it again.
+    pub(super) reread_queued: bool,
     /// Whether it is no more.
     pub(super) removed: bool,
 }
@@ -243,6 +245,13 @@ impl Pool {
     pub(super) fn ask_check(&self, shared: &Shared) {
         if self.change(|core| !std::mem::replace(&mut core.check_queued, true)) {
             self.send(shared, Command::Check);
+        }
+    }
+
+    /// Has it read again, once however often it is asked meanwhile.
+    pub(super) fn ask_reread(&self, shared: &Shared) {
+        if self.change(|core| !std::mem::replace(&mut core.reread_queued, true)) {
+            self.send(shared, Command::Reread);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::jobs::Job;
 use super::shared::Shared;
 use crate::backend::{Journal, KnownVolumes, Records, Undo};
+use crate::host::Host;
 use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::store::Store;
 use std::collections::{BTreeSet, HashMap};
@@ -36,6 +37,7 @@ impl Records for StoreRecords {
 /// The undo steps of one operation; what is not ended is undone when it is dropped.
 pub(super) struct JobJournal {
     store: Arc<Store>,
+    host: Arc<dyn Host>,
     pool: Uuid,
     job: Option<u64>,
     steps: Mutex<Vec<Undo>>,
@@ -46,6 +48,7 @@ impl JobJournal {
     pub(super) fn new(shared: &Shared, pool: Uuid, job: Option<&Arc<Job>>) -> Self {
         Self {
             store: Arc::clone(&shared.store),
+            host: Arc::clone(&shared.host),
             pool,
             job: job.map(|job| job.id),
             steps: Mutex::default(),
@@ -71,7 +74,7 @@ impl JobJournal {
     pub(super) fn roll_back(&self) {
         let steps = std::mem::take(&mut *self.steps());
         let Some(job) = self.job.filter(|_| !steps.is_empty()) else { return };
-        let undone = undo(&steps).and_then(|()| self.store.end_journal(job));
+        let undone = undo(&steps, &*self.host).and_then(|()| self.store.end_journal(job));
         if let Err(error) = undone {
             tracing::error!(job, "the job's steps are undone at the next start: {error}");
         }
@@ -99,8 +102,8 @@ impl Drop for JobJournal {
 }
 
 /// Undoes steps, last first; all of them are tried, the first failure is returned.
-pub(super) fn undo(steps: &[Undo]) -> Result<()> {
-    steps.iter().rev().map(|step| step.apply()).fold(Ok(()), Result::and)
+pub(super) fn undo(steps: &[Undo], host: &dyn Host) -> Result<()> {
+    steps.iter().rev().map(|step| step.apply(host)).fold(Ok(()), Result::and)
 }
 
 /// Which volumes are differences to which files, over all pools: those that are known, and those

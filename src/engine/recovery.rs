@@ -116,9 +116,10 @@ pub(super) async fn resume(shared: &Arc<Shared>) -> Vec<oneshot::Receiver<Result
             "undoing steps of a job on pool {}, which is no more",
             entry.pool
         );
+        let host = Arc::clone(&shared.host);
         if let Err(error) = shared
             .store(move |store| {
-                undo(&steps(&entry)?)?;
+                undo(&steps(&entry)?, &*host)?;
                 store.end_journal(job)
             })
             .await
@@ -149,8 +150,8 @@ impl Actor {
             let patience = Patience::Within(shared.options.start_timeout);
             let undone = self
                 .run(None, patience, "undoing a job")
-                .run(move |_| {
-                    undo(&steps(&entry)?)?;
+                .run(move |ctx| {
+                    undo(&steps(&entry)?, &*ctx.host)?;
                     store.end_journal(job)
                 })
                 .await;

@@ -8,17 +8,23 @@ use super::secrets::SecretTable;
 use super::workers::Workers;
 use super::{Caller, EngineOptions, JobOperation, PoolSnapshot};
 use crate::backend::Backend;
-use crate::host::{DirectoryWatcher, Host};
+use crate::host::{DeviceEvent, DirectoryWatcher, Host};
 use crate::model::{Error, ErrorKind, PoolDef, PoolName, PoolType, Result, Uuid};
 use crate::store::{Problem, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The engine itself, for work nobody asked for.
 pub(super) const ROOT: Caller = Caller { uid: 0 };
+
+/// How many batches of events of devices may wait to be looked at by who waits for storage.
+const DEVICE_BATCHES: usize = 64;
+
+/// What happened to devices in a moment; none when some of it was lost.
+pub(super) type Devices = Option<Arc<[DeviceEvent]>>;
 
 /// What all parts of an engine share.
 pub(super) struct Shared {
@@ -43,6 +49,8 @@ pub(super) struct Shared {
     pub(super) watcher: Option<DirectoryWatcher>,
     /// Counts changes of the mount table.
     pub(super) mounts: watch::Sender<u64>,
+    /// What happened to devices.
+    pub(super) devices: broadcast::Sender<Devices>,
     pub(super) watched: watch::Sender<bool>,
     pub(super) closing: CancellationToken,
     busy: AtomicUsize,
@@ -107,6 +115,7 @@ impl Shared {
             problems: Mutex::default(),
             watcher: watcher.ok(),
             mounts: watch::Sender::new(0),
+            devices: broadcast::Sender::new(DEVICE_BATCHES),
             watched: watch::Sender::new(false),
             closing: CancellationToken::new(),
             busy: AtomicUsize::new(0),

@@ -74,7 +74,7 @@ impl DeviceEvent {
         let properties = match message.strip_prefix(b"libudev\0") {
             None => message.split_once_zero()?.1,
             Some(header) => {
-                let word = |at: usize| Some(<[u8; 4]>::try_from(header.get(at..at + 4)?).ok()?);
+                let word = |at: usize| <[u8; 4]>::try_from(header.get(at..at + 4)?).ok();
                 if u32::from_be_bytes(word(0)?) != 0xfeed_cafe {
                     return None;
                 }
@@ -121,9 +121,10 @@ impl DeviceEvents {
         setsockopt(&socket, sockopt::PassCred, &true).map_err(failed)?;
         let group = if Path::new("/run/udev/control").exists() { UDEV } else { KERNEL };
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, group)).map_err(failed)?;
-        AsyncFd::with_interest(socket, Interest::READABLE)
+        // SAFETY: it owns its descriptor, which is the same for as long as it lives.
+        unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
             .map(Self)
-            .map_err(|error| Error::io("cannot listen for devices", &error))
+            .map_err(|error| Error::io("cannot listen for devices", &error.into()))
     }
 
     /// The next event; none when some were lost, so that anything may have happened. Safe to cancel.

@@ -19,6 +19,10 @@ pub struct FileIdentity {
 pub struct Declaration {
     /// The file that was declared; absent where the storage itself keeps names unique.
     pub identity: Option<FileIdentity>,
+    /// The key of the volume that was declared, where it is no file: another that has its name is
+    /// not it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Format.
     pub format: VolumeFormat,
     /// Whether nobody declared that: it is what the content said when the volume was marked

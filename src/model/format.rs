@@ -81,6 +81,23 @@ formats! {
 }
 
 impl VolumeFormat {
+    /// Whether it says what a volume's bytes are; else it is the type of a partition or not known.
+    pub fn is_image(self) -> bool {
+        use VolumeFormat as F;
+        !matches!(
+            self,
+            F::Unknown
+                | F::None
+                | F::Linux
+                | F::Fat16
+                | F::Fat32
+                | F::LinuxSwap
+                | F::LinuxLvm
+                | F::LinuxRaid
+                | F::Extended
+        )
+    }
+
     /// The format of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.as_str() == name)

@@ -245,6 +245,14 @@ impl Volume {
         self.image.as_ref().and_then(|image| image.backing.as_ref())
     }
 
+    /// The format of its content: a partition's type says nothing of that, its bytes are a guest's.
+    pub fn content(&self) -> VolumeFormat {
+        match self.format.is_image() {
+            true => self.format,
+            false => VolumeFormat::Raw,
+        }
+    }
+
     /// Whether its content is encrypted.
     pub fn encrypted(&self) -> bool {
         self.image.as_ref().is_some_and(|image| image.encryption.is_some())

@@ -21,6 +21,7 @@ fn volume(name: &str) -> VolumeName {
 fn declaration(inode: u64) -> Declaration {
     Declaration {
         identity: Some(FileIdentity { inode, birth: Some((7, 8)), handle: Some(vec![1, 255]) }),
+        key: None,
         format: VolumeFormat::Qcow2,
         probed: false,
         backing: None,

@@ -247,6 +247,7 @@ impl ImageDirectory<'_> {
         self.ctx.limits.check()?;
         let declaration = Declaration {
             identity: Some(identity),
+            key: None,
             format: made.format,
             probed: false,
             backing: made.backing,

@@ -3,12 +3,10 @@
 //! Every operation opens the directory anew and compares it with what the start found.
 
 mod build;
-mod chain;
 mod clone;
 mod create;
 mod create_by_qemu;
 mod delete;
-mod encryption;
 mod entry;
 mod link;
 mod open;
@@ -16,6 +14,7 @@ mod qcow2;
 mod resize;
 mod wipe;
 
+use super::images::Images;
 use super::target::target_path;
 use super::{Activation, ActivePool, Listing, OpContext};
 use crate::host::{Directory, HIDDEN_PREFIX, files};
@@ -136,7 +135,7 @@ impl<'a> ImageDirectory<'a> {
 
     /// An error of one volume, the operating system's.
     fn volume_failed(&self, name: &VolumeName, what: &str, error: &std::io::Error) -> Error {
-        Error::io(format_args!("volume {name} in pool {}: {what}", self.pool.def.name), error)
+        self.pool.volume_failed(name, what, error)
     }
 
     /// An error of one volume.
@@ -146,7 +145,17 @@ impl<'a> ImageDirectory<'a> {
         name: &VolumeName,
         what: impl std::fmt::Display,
     ) -> Error {
-        Error::new(kind, format!("volume {name} in pool {}: {what}", self.pool.def.name))
+        self.pool.volume_error(kind, name, what)
+    }
+
+    /// An error that does not say which volume it is of.
+    fn of_volume(&self, name: &VolumeName, error: Error) -> Error {
+        self.pool.of_volume(name, error)
+    }
+
+    /// Work on images, wherever they lie.
+    fn images(&self) -> Images<'a> {
+        Images { pool: self.pool, ctx: self.ctx }
     }
 }
 

@@ -5,9 +5,7 @@ use super::ImageDirectory;
 use super::create::Made;
 use crate::host::Temporary;
 use crate::image::qcow2::{DEFAULT_CLUSTER, Layout, Spec, Version};
-use crate::model::{
-    BackingStore, Error, ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeName,
-};
+use crate::model::{BackingStore, ErrorKind, Result, Volume, VolumeDef, VolumeFormat};
 use std::fs::File;
 
 impl ImageDirectory<'_> {
@@ -17,9 +15,11 @@ impl ImageDirectory<'_> {
         how: Preallocation,
     ) -> Result<(Temporary<'_>, Made)> {
         let name = &def.name;
-        let base = def.backing.as_ref().map(|backing| self.base(name, backing)).transpose()?;
+        let base =
+            def.backing.as_ref().map(|backing| self.images().base(name, backing)).transpose()?;
         // Nobody deletes or shrinks it while the new volume is not known yet.
-        let _base = base.as_ref().map(|(volume, _)| self.read_base(name, volume)).transpose()?;
+        let _base =
+            base.as_ref().map(|(volume, _)| self.images().read_base(name, volume)).transpose()?;
         let backing = base.as_ref().map(|(volume, format)| BackingStore {
             path: volume.path.to_string(),
             format: Some(*format),
@@ -84,7 +84,7 @@ impl ImageDirectory<'_> {
     /// Makes a qcow2 image larger in place, where its tables have room; else false.
     pub(super) fn grow_qcow2(&self, volume: &Volume, file: &File, capacity: u64) -> Result<bool> {
         let name = &volume.name;
-        let image = self.checked_header(volume, file)?;
+        let image = self.images().checked_header(volume, file)?;
         let header = &image.header;
         let base = volume.backing().and_then(|backing| self.ctx.known.by_path(&backing.path));
         // What a longer backing file has beyond the old end must not show: QEMU hides it.
@@ -102,9 +102,5 @@ impl ImageDirectory<'_> {
             .write(file)
             .map(|()| true)
             .map_err(|error| self.volume_failed(name, "cannot write its header", &error))
-    }
-
-    pub(super) fn of_volume(&self, name: &VolumeName, error: Error) -> Error {
-        error.context(format_args!("volume {name} in pool {}", self.pool.def.name))
     }
 }

@@ -123,11 +123,12 @@ impl ImageDirectory<'_> {
         }
         // Never by force: two writers of the tables destroy an image.
         let held = self.take(name, file)?;
-        self.check_names(volume, file)?;
+        self.images().check_names(volume, file)?;
         if capacity == volume.capacity {
             return Ok(());
         }
-        let chain = volume.backing().map(|backing| self.chain(name, backing, 0)).transpose()?;
+        let chain =
+            volume.backing().map(|backing| self.images().chain(name, backing, 0)).transpose()?;
         let in_place = format == VolumeFormat::Qcow2 && !options.allocate;
         if in_place && self.grow_qcow2(volume, file, capacity)? {
             return Ok(());
@@ -139,7 +140,7 @@ impl ImageDirectory<'_> {
         drop(held);
         let mut run = QemuImg::new("resize").arg("-q");
         let mut node = Node::of_open_file(file, format, chain);
-        if let Some(id) = self.unlock(&mut run, volume)? {
+        if let Some(id) = self.images().unlock(&mut run, volume)? {
             node = node.encrypted(&id);
         }
         if shrinks {

@@ -1,17 +1,15 @@
 //! Overwriting the content of volumes.
 
 use super::super::transfer::Mark;
+use super::super::wipe::Wipe;
 use super::super::{Preallocation, VolumeAccess, VolumeIo, WipeOptions};
 use super::ImageDirectory;
 use super::create::Made;
 use crate::host::Temporary;
 use crate::host::copy::{Copier, Holes};
-use crate::host::wipe::{self, Guarantee, Ranges, Scheme};
 use crate::image::formats;
 use crate::image::probe::{Verdict, probe_file};
-use crate::model::{
-    ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeKind, VolumeName, WipeAlgorithm,
-};
+use crate::model::{ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeKind};
 use std::time::Duration;
 
 /// What a volume is afterwards.
@@ -29,27 +27,19 @@ impl ImageDirectory<'_> {
     /// in place for what comes afterwards; from the first byte until then it is marked incomplete.
     pub(crate) fn wipe(&self, volume: &Volume, options: WipeOptions) -> Result<Volume> {
         let name = &volume.name;
-        let (ctx, algorithm) = (self.ctx, options.algorithm);
+        let ctx = self.ctx;
         let io = self.open_volume(volume, VolumeAccess::Write { force: options.force })?;
         // The volume as it is now: the caller's may be older than its file.
         let volume = &self.check_same(volume)?;
         self.check_in_one_file(volume, &io)?;
-        let scheme = wipe::scheme(algorithm);
-        let (ranges, guarantee) = self.plan(name, &io, options)?;
+        let wipe = Wipe::plan(self.pool, name, &io, options)?;
+        self.check_room(name, wipe.allocates)?;
         let after = self.after(volume, &io)?;
-        let bytes = ranges.bytes();
-        match algorithm {
-            WipeAlgorithm::Trim => ctx.progress.set_total(io.size),
-            _ => ctx.progress.set_total(bytes.saturating_mul(scheme.rounds())),
-        }
-        ctx.limits.check()?;
+        wipe.announce(&io, ctx)?;
         let mark = Mark::incomplete(self.pool, volume, &io, ctx)?;
-        self.overwrite(&io, &ranges, algorithm, &scheme).map_err(|e| self.of_volume(name, e))?;
+        wipe.run(&io, ctx).map_err(|error| self.of_volume(name, error))?;
         self.restore(volume, &io, mark, after)?;
-        ctx.findings.say("algorithm", algorithm.as_str());
-        ctx.findings.say("passes", scheme.passes.len() as u64);
-        ctx.findings.say("bytes", bytes);
-        ctx.findings.say("guarantee", guarantee.as_str());
+        wipe.report(ctx);
         drop(io);
         self.volume(name)?.ok_or_else(|| {
             self.volume_error(ErrorKind::NotFound, name, "it is gone; refresh the pool")
@@ -73,48 +63,6 @@ impl ImageDirectory<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// What is overwritten, and what that is worth; refuses what the storage cannot.
-    fn plan(
-        &self,
-        name: &VolumeName,
-        io: &VolumeIo,
-        options: WipeOptions,
-    ) -> Result<(Ranges, Guarantee)> {
-        let algorithm = options.algorithm;
-        let failed = |error| self.volume_failed(name, "cannot tell what is allocated", &error);
-        let device = io.kind == VolumeKind::Block;
-        let allocated = match device {
-            true => Ranges::whole(io.size),
-            false => wipe::ranges(io.file(), io.size).map_err(failed)?,
-        };
-        let guarantee = match (algorithm, allocated.elsewhere) {
-            (WipeAlgorithm::Trim, _) => {
-                if !wipe::can_trim(io.file(), device).map_err(failed)? {
-                    let what = "its storage cannot give up content (trim); use zero";
-                    return Err(self.volume_error(ErrorKind::NotSupported, name, what));
-                }
-                Guarantee::Logical("trimmed blocks keep what they hold until they are used again")
-            }
-            (_, Some(why)) => Guarantee::Logical(why),
-            (_, None) => wipe::guarantee(io.file()).map_err(failed)?,
-        };
-        if let Guarantee::Logical(why) = guarantee
-            && wipe::is_pattern(algorithm)
-            && !options.force
-        {
-            let what = format!(
-                "{why}: the passes of {} would not reach what was there; use zero or trim, or say force",
-                algorithm.as_str()
-            );
-            return Err(self.volume_error(ErrorKind::NotSupported, name, what));
-        }
-        if !options.allocate || algorithm == WipeAlgorithm::Trim {
-            return Ok((allocated, guarantee));
-        }
-        self.check_room(name, io.size.saturating_sub(allocated.bytes()))?;
-        Ok((Ranges::whole(io.size), guarantee))
     }
 
     /// What the volume will be.
@@ -158,24 +106,6 @@ impl ImageDirectory<'_> {
                 Ok(After::Useless("it was encrypted and is wiped; delete it, and create it anew"))
             }
             Err(error) => Err(error),
-        }
-    }
-
-    fn overwrite(
-        &self,
-        io: &VolumeIo,
-        ranges: &Ranges,
-        algorithm: WipeAlgorithm,
-        scheme: &Scheme,
-    ) -> Result<()> {
-        let limits = &self.ctx.limits;
-        let mut done = |bytes| self.ctx.progress.add(bytes);
-        match algorithm {
-            WipeAlgorithm::Trim => {
-                let device = io.kind == VolumeKind::Block;
-                wipe::trim(io.file(), device, io.size, limits, &mut done)
-            }
-            _ => wipe::overwrite(io.file(), &ranges.ranges, scheme, limits, &mut done),
         }
     }
 

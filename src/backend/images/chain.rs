@@ -1,6 +1,6 @@
 //! Chains of images: what a volume is a difference to, and what its header may name.
 
-use super::ImageDirectory;
+use super::Images;
 use crate::image::formats;
 use crate::image::lock::{self, Held};
 use crate::image::node::Node;
@@ -15,16 +15,20 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 /// Longest chain of backing files that is followed.
 const MAX_CHAIN: usize = 64;
 
-impl ImageDirectory<'_> {
+impl Images<'_> {
     /// The volume that a new one shall be a difference to, and its format: as declared, else as
     /// the caller says.
-    pub(super) fn base(
+    pub(in crate::backend) fn base(
         &self,
         name: &VolumeName,
         backing: &BackingStore,
     ) -> Result<(std::sync::Arc<Volume>, VolumeFormat)> {
         let refuse = |kind, what: String| {
-            Err(self.volume_error(kind, name, format!("backing store {}: {what}", backing.path)))
+            Err(self.pool.volume_error(
+                kind,
+                name,
+                format!("backing store {}: {what}", backing.path),
+            ))
         };
         let Some(volume) = self.ctx.known.by_path(&backing.path) else {
             let what = "is no volume of an active pool; start or refresh the pool that has it";
@@ -64,7 +68,11 @@ impl ImageDirectory<'_> {
     }
 
     /// Opens the base of a new volume and says that it is read.
-    pub(super) fn read_base(&self, name: &VolumeName, base: &Volume) -> Result<Held<File>> {
+    pub(in crate::backend) fn read_base(
+        &self,
+        name: &VolumeName,
+        base: &Volume,
+    ) -> Result<Held<File>> {
         std::fs::File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -72,12 +80,16 @@ impl ImageDirectory<'_> {
             .and_then(lock::mark_read)
             .map_err(|error| {
                 let what = format!("cannot open its backing store {}", base.path);
-                self.volume_failed(name, &what, &error)
+                self.pool.volume_failed(name, &what, &error)
             })
     }
 
     /// The header of a qcow2 volume; `Conflict` when it names a file that was not declared.
-    pub(super) fn checked_header(&self, volume: &Volume, file: &File) -> Result<Box<Qcow2>> {
+    pub(in crate::backend) fn checked_header(
+        &self,
+        volume: &Volume,
+        file: &File,
+    ) -> Result<Box<Qcow2>> {
         let name = &volume.name;
         self.check_names(volume, file)?;
         let read = || -> std::io::Result<Vec<u8>> {
@@ -90,28 +102,28 @@ impl ImageDirectory<'_> {
             file.read_exact_at(&mut bytes, 0)?;
             Ok(bytes)
         };
-        let bytes =
-            read().map_err(|error| self.volume_failed(name, "cannot read its header", &error))?;
+        let bytes = read()
+            .map_err(|error| self.pool.volume_failed(name, "cannot read its header", &error))?;
         Qcow2::parse(&bytes)
             .map(Box::new)
-            .map_err(|flaw| self.volume_error(ErrorKind::Conflict, name, flaw))
+            .map_err(|flaw| self.pool.volume_error(ErrorKind::Conflict, name, flaw))
     }
 
     /// Refuses (`Conflict`) a volume whose content is no image of its format, or names files that
     /// were not declared.
-    pub(super) fn check_names(&self, volume: &Volume, file: &File) -> Result<()> {
+    pub(in crate::backend) fn check_names(&self, volume: &Volume, file: &File) -> Result<()> {
         let name = &volume.name;
         if matches!(volume.format, VolumeFormat::Raw | VolumeFormat::Iso) {
             return Ok(());
         }
         let size = file
             .metadata()
-            .map_err(|error| self.volume_failed(name, "cannot read its size", &error))?
+            .map_err(|error| self.pool.volume_failed(name, "cannot read its size", &error))?
             .len();
         let size = if size == 0 { volume.physical } else { size };
         let verdict = probe_file(file, size, Some(volume.format), &mut Vec::new())
-            .map_err(|error| self.volume_failed(name, "cannot read its header", &error))?;
-        let conflict = |what: String| Err(self.volume_error(ErrorKind::Conflict, name, what));
+            .map_err(|error| self.pool.volume_failed(name, "cannot read its header", &error))?;
+        let conflict = |what: String| Err(self.pool.volume_error(ErrorKind::Conflict, name, what));
         let image = match verdict {
             Verdict::Image(image)
                 if formats::driver(image.format) == formats::driver(volume.format) =>
@@ -125,7 +137,8 @@ impl ImageDirectory<'_> {
         };
         let mut attributes = image.attributes;
         if let Some(backing) = &mut attributes.backing {
-            resolve_backing(backing, self.path);
+            let directory = volume.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+            resolve_backing(backing, directory);
         }
         if attributes.features.data_file || !image.others.is_empty() {
             let others = image.others.join(", ");
@@ -147,7 +160,7 @@ impl ImageDirectory<'_> {
     }
 
     /// A backing store with all below it, every one of them a known volume.
-    pub(super) fn chain(
+    pub(in crate::backend) fn chain(
         &self,
         name: &VolumeName,
         backing: &BackingStore,
@@ -155,7 +168,7 @@ impl ImageDirectory<'_> {
     ) -> Result<Node> {
         let refuse = |what: &str| {
             let what = format!("backing store {}: {what}", backing.path);
-            Err(self.volume_error(ErrorKind::Conflict, name, what))
+            Err(self.pool.volume_error(ErrorKind::Conflict, name, what))
         };
         if depth >= MAX_CHAIN {
             return refuse("the chain of backing files is too long");

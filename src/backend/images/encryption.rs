@@ -1,20 +1,24 @@
 //! Encrypted volumes: their passphrases, and how QEMU is told of them.
 
-use super::ImageDirectory;
+use super::Images;
 use crate::image::qemu_img::QemuImg;
 use crate::model::{Encryption, ErrorKind, Result, SecretValue, Volume, VolumeFormat, VolumeName};
 
 /// How a new volume is encrypted, with its passphrase.
-pub(super) struct Lock {
+pub(in crate::backend) struct Lock {
     /// As it is declared.
-    pub(super) encryption: Encryption,
+    pub(in crate::backend) encryption: Encryption,
     passphrase: SecretValue,
 }
 
-impl ImageDirectory<'_> {
+impl Images<'_> {
     /// The encryption that a definition asks for.
-    pub(super) fn lock_of(&self, name: &VolumeName, asked: &Encryption) -> Result<Lock> {
-        let refuse = |kind, what: String| Err(self.volume_error(kind, name, what));
+    pub(in crate::backend) fn lock_of(
+        &self,
+        name: &VolumeName,
+        asked: &Encryption,
+    ) -> Result<Lock> {
+        let refuse = |kind, what: String| Err(self.pool.volume_error(kind, name, what));
         match asked.format.as_str() {
             "luks" | "default" => {}
             "qcow" => {
@@ -33,28 +37,41 @@ impl ImageDirectory<'_> {
     /// The passphrase of an encrypted volume.
     fn passphrase(&self, name: &VolumeName, encryption: &Encryption) -> Result<SecretValue> {
         let Some(secret) = encryption.secrets.first() else {
-            return Err(self.volume_error(
+            return Err(self.pool.volume_error(
                 ErrorKind::InvalidArgument,
                 name,
                 "it is encrypted and no secret with its passphrase is stated",
             ));
         };
-        self.ctx.secrets.value(secret).map_err(|error| self.of_volume(name, error))
+        self.ctx.secrets.value(secret).map_err(|error| self.pool.of_volume(name, error))
     }
 
     /// Gives a run of qemu-img the passphrase of a volume that is there, if it is encrypted; the id
     /// for its node.
-    pub(super) fn unlock(&self, run: &mut QemuImg, volume: &Volume) -> Result<Option<String>> {
+    pub(in crate::backend) fn unlock(
+        &self,
+        run: &mut QemuImg,
+        volume: &Volume,
+    ) -> Result<Option<String>> {
         let encryption = volume.image.as_ref().and_then(|image| image.encryption.as_ref());
         let Some(encryption) = encryption else { return Ok(None) };
         let passphrase = self.passphrase(&volume.name, encryption)?;
-        run.secret(&passphrase).map(Some).map_err(|error| self.of_volume(&volume.name, error))
+        run.secret(&passphrase).map(Some).map_err(|error| self.pool.of_volume(&volume.name, error))
     }
 }
 
 impl Lock {
+    /// Gives a run of qemu-img the passphrase; the id for its node.
+    pub(in crate::backend) fn unlock(&self, run: &mut QemuImg) -> Result<String> {
+        run.secret(&self.passphrase)
+    }
+
     /// Gives a run of qemu-img that makes an image of `format` the passphrase and the options.
-    pub(super) fn apply(&self, mut run: QemuImg, format: VolumeFormat) -> Result<QemuImg> {
+    pub(in crate::backend) fn apply(
+        &self,
+        mut run: QemuImg,
+        format: VolumeFormat,
+    ) -> Result<QemuImg> {
         let id = run.secret(&self.passphrase)?;
         let prefix = if format == VolumeFormat::Luks { "" } else { "encrypt." };
         if format != VolumeFormat::Luks {
