@@ -162,6 +162,8 @@ mkdir -p "$work"
     ps -eo pid,ppid,stat,wchan:20,args --forest | sed -n '/\]$/!s/^/    ps: /p'
     journalctl --no-pager --quiet -n 20 | sed 's/^/    journal: /'
 ) &
+# shellcheck source=/dev/null
+. "$here/types.sh"
 [ "$BOOT" != 0 ] || systemctl --quiet enable --now poold.socket poold.service
 # shellcheck source=/dev/null
 . "$here/steps/$1.sh"

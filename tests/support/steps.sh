@@ -35,7 +35,7 @@ step() {
             failed=$((failed + 1))
             [ "${TRACE:-0}" != 0 ] || sed 's/^/    | /' "$log"
             m journalctl --no-pager --quiet -u 'poold*' -n 15 2>/dev/null | sed 's/^/    journal: /'
-            echo "RESULT $AREA $name fail $(grep '^failed: ' "$log" | head -n 1)"
+            echo "RESULT $AREA $name fail $(grep '^failed: ' "$log" | tail -n 1)"
             ;;
     esac
 }

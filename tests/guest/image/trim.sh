@@ -32,7 +32,7 @@ rm -f "$root"/etc/init.d/*
     rm -f systemd-{binfmt,repart,sysusers,pcrphase*,boot-system-token,hwdb-update,machine-id-commit,firstboot}.service \
         systemd-{random-seed,journal-catalog-update,update-done,modules-load}.service systemd-ask-password-console.path \
         proc-sys-fs-binfmt_misc.automount {crypt,verity,integrity}setup.target sys-kernel-{debug,tracing}.mount \
-        dev-{hugepages,mqueue}.mount ldconfig.service kmod-static-nodes.service
+        dev-{hugepages,mqueue}.mount ldconfig.service
 )
 for unit in systemd-{timesyncd,update-utmp,update-utmp-runlevel,pstore,rfkill}.service systemd-rfkill.socket \
     {getty@tty1,serial-getty@ttyS0,getty-static,console-getty}.service modprobe@{drm,efi_pstore}.service \

@@ -1,0 +1,93 @@
+# shellcheck shell=bash disable=SC2154
+# Pools over reboots.
+# boot: cold
+# limit: 900
+
+auto_and_manual_pools_are_made() {
+    "$1_make" "auto-$1"
+    poolctl autostart "auto-$1"
+    "$1_make" "stopped-$1"
+    poolctl autostart "stopped-$1"
+    poolctl autostart --disable "stopped-$1"
+}
+
+# Its directory is on a disk that nothing mounts, which is not even there at the next boot.
+a_pool_is_made_on_a_disk_that_will_be_late() {
+    mkfs.ext4 -q -L late "$(disk scsi3)"
+    mkdir /srv/late
+    mount LABEL=late /srv/late
+    define late --build --start <<XML
+<pool type='dir'><name>late</name><target><path>/srv/late/images</path></target></pool>
+XML
+    poolctl vol create late/one 64M
+    poolctl autostart late
+    cat >/etc/systemd/system/unplug.service <<UNIT
+[Unit]
+DefaultDependencies=no
+After=systemd-udev-settle.service
+Wants=systemd-udev-settle.service
+Before=local-fs.target poold.service
+[Service]
+Type=oneshot
+ExecStart=/bin/bash -c 'echo 1 >/sys/block/\$(basename \$(readlink -f $(disk scsi3)))/device/delete'
+[Install]
+WantedBy=sysinit.target
+UNIT
+    systemctl enable unplug.service
+}
+
+# A volume is held open, as by a guest that the shutdown ends too.
+the_machine_is_left_in_the_middle_of_things() {
+    keep_journal
+    hold "$(dir_path auto-dir)" raw
+    poolctl vol create auto-dir/large 10M
+}
+
+step the_machine_starts_with_seccomp_on systemctl is-active poold.service
+each auto_and_manual_pools_are_made
+step a_pool_is_made_on_a_disk_that_will_be_late
+step the_machine_is_left_in_the_middle_of_things
+
+reboot
+
+# Nobody calls poold before this: what its log says comes first.
+autostart_pools_are_active_without_a_call() {
+    wait_for 120 "poold runs" unit_is poold.service ActiveState active
+    wait_for 120 "its log says so" says "pool-start of pool auto-$1 is done"
+    not says calls
+}
+says() { journalctl --quiet --boot -u poold.service -o cat | grep -q "$1"; }
+
+is_as_it_was_left() {
+    is_usable "$1" "auto-$1"
+    pool_is "stopped-$1" inactive
+}
+
+the_shutdown_ended_the_service_in_order() {
+    journalctl --quiet --boot=-1 -o cat -u poold.service >"$work/journal"
+    tail "$work/journal"
+    grep -q 'ending: asked to' "$work/journal"
+    grep -q 'poold.service: Deactivated successfully' "$work/journal"
+    not grep -E 'timed out|SIGKILL|status=|Failed' "$work/journal"
+    # Nothing of the storage had to be waited for or was left mounted.
+    not journalctl --quiet --boot=-1 -o cat --grep 'stop job is running|State .* timed out|Failed unmounting'
+}
+
+a_pool_whose_disk_appears_late_becomes_active_by_itself() {
+    not test -e /dev/disk/by-label/late
+    pool_is late inactive
+    # It says what it waits for.
+    poolctl show late | tee "$work/late"
+    grep -q 'images' "$work/late"
+    plug_in
+    wait_for 30 "the disk is there" test -b /dev/disk/by-label/late
+    pool_is late inactive
+    mount LABEL=late /srv/late
+    wait_for 60 "the pool is active" pool_is late active
+    qemu_opens "$(poolctl vol path late/one)" raw $((64 << 20))
+}
+
+each autostart_pools_are_active_without_a_call
+each is_as_it_was_left
+step the_shutdown_ended_the_service_in_order
+step a_pool_whose_disk_appears_late_becomes_active_by_itself
