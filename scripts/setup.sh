@@ -20,7 +20,9 @@ unit,bus,guest,bench               | mkfs.ext4                 | e2fsprogs
 unit,bus                           | parted                    | parted
 unit,bus                           | cryptsetup                | cryptsetup-bin
 unit,bus                           | mkfs.vfat                 | dosfstools
-bench                              | mkfs.xfs                  | xfsprogs
+bus,bench                          | mkfs.xfs                  | xfsprogs
+bus                                | mkfs.btrfs                | btrfs-progs
+bus                                | pvcreate                  | lvm2
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd
 bus                                | bindfs                    | bindfs

@@ -5,7 +5,6 @@ use crate::host::blank;
 use crate::model::{Error, ErrorKind, PoolDef, Result};
 use std::path::Path;
 
-#[allow(dead_code, reason = "the types made of devices are on their way")]
 /// Refuses to build on a device that is in use (`Busy`, whatever the mode), and, unless it is to be
 /// overwritten, on one that may hold data (`AlreadyBuilt`).
 pub(super) fn check_buildable(

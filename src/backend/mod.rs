@@ -7,8 +7,10 @@ mod block_volumes;
 mod context;
 mod device;
 mod dir;
+mod fs;
 mod image_directory;
 mod images;
+mod mount;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
 };
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use transfer::{Peer, TransferOptions, download, upload};
 pub use undo::Undo;
@@ -121,12 +123,26 @@ pub struct Activation {
     /// Identity of the mount that the target is on (statx STX_MNT_ID), for types with a target
     /// directory. On another one, the directory must prove by its birth that it is the same.
     pub mount_id: Option<u64>,
+    /// That mount, for types that mount it.
+    #[serde(default)]
+    pub mount: Option<Mounted>,
     /// Device and inode of the target directory; operations on another one are `Inaccessible`.
     pub directory: Option<(u64, u64)>,
     /// When that was created (seconds, nanoseconds), where the file system knows it: numbers of
     /// devices and inodes are used again.
     #[serde(default)]
     pub born: Option<(i64, u32)>,
+}
+
+/// What a start mounted or found mounted, to be told from what others mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Where, links resolved.
+    pub point: PathBuf,
+    /// What, as the mount table has it.
+    pub source: String,
+    /// Major and minor number of the file system's device.
+    pub device: (u32, u32),
 }
 
 /// An active pool, as operations on its content take it.
@@ -303,6 +319,12 @@ pub trait Backend: Send + Sync {
         Err(unsupported(self.info(), Operation::Refresh))
     }
 
+    /// What is wrong with an active pool that serves all the same: its file system became read-only,
+    /// for one. Published as its last error.
+    fn condition(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads one volume; `None` when it is not there or is no volume.
     fn refresh_volume(
         &self,
@@ -400,7 +422,7 @@ fn is_source(pool: &PoolDef, event: &DeviceEvent) -> bool {
 
 /// All backends, one for each type of pool.
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(dir::Dir)];
+    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(dir::Dir), Arc::new(fs::Fs)];
     all.extend(unimplemented::backends().map(|backend| Arc::new(backend) as Arc<dyn Backend>));
     all
 }

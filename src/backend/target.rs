@@ -82,6 +82,32 @@ pub(super) fn target_path(pool: &PoolDef) -> Result<&str> {
     })
 }
 
+/// Opens the target directory of a pool that is being started; none when it does not exist.
+pub(super) fn open_target(pool: &PoolDef) -> Result<Option<Directory>> {
+    let path = target_path(pool)?;
+    let directory = match Directory::open(Path::new(path)) {
+        Ok(directory) => directory,
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT) => return Ok(None),
+            Some(libc::EACCES) => {
+                return Err(Error::new(
+                    ErrorKind::Inaccessible,
+                    format!(
+                        "pool {}: {path} may not be opened, or a symbolic link on the way is not root's; name the directory itself",
+                        pool.name
+                    ),
+                ));
+            }
+            _ => {
+                let what = format_args!("pool {}: cannot open {path}", pool.name);
+                return Err(Error::io(what, &error));
+            }
+        },
+    };
+    check_opened(&directory)?;
+    Ok(Some(directory))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,11 +11,18 @@ use std::path::PathBuf;
 pub enum Undo {
     /// Remove a directory that was made, if it is empty.
     RemoveDirectory(PathBuf),
+    /// Unmount what was mounted, if it is still what is mounted there.
+    Unmount {
+        /// Where, links resolved.
+        mount_point: PathBuf,
+        /// What: a device or the name of a share.
+        source: String,
+    },
 }
 
 impl Undo {
     /// Undoes the step. Blocks.
-    pub fn apply(&self, _host: &dyn Host) -> Result<()> {
+    pub fn apply(&self, host: &dyn Host) -> Result<()> {
         match self {
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {
                 Ok(()) => Ok(()),
@@ -24,13 +31,18 @@ impl Undo {
                     Err(Error::io(format_args!("cannot remove {}", path.display()), &error))
                 }
             },
+            Self::Unmount { mount_point, source } => {
+                super::mount::unmount_left_over(mount_point, source, host)
+            }
         }
     }
 }
 
-/// Whether a directory was never made, is no directory, or holds something by now.
+/// Whether a directory was never made, is no directory, holds something by now, or something is
+/// mounted on it.
 fn is_done(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ENOTEMPTY))
+    let number = error.raw_os_error();
+    matches!(number, Some(libc::ENOENT | libc::ENOTDIR | libc::ENOTEMPTY | libc::EBUSY))
 }
 
 #[cfg(test)]

@@ -17,8 +17,7 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
     BackendInfo { pool_type, implemented: false, tools: &[], operations: &[], watch: Watch::Timer }
 }
 
-static INFOS: [BackendInfo; 13] = [
-    without_code(PoolType::Fs),
+static INFOS: [BackendInfo; 12] = [
     without_code(PoolType::NetFs),
     without_code(PoolType::Logical),
     without_code(PoolType::Disk),

@@ -80,7 +80,9 @@ pub(super) async fn report(
 }
 
 /// What of a job's result is told.
-const TOLD: [&str; 4] = ["method", "algorithm", "passes", "guarantee"];
+const TOLD: [&str; 5] = ["method", "algorithm", "passes", "guarantee", "kept"];
+/// What of it somebody should be told although all went well.
+const WARNING: &str = "warning";
 
 /// What a job that is done says of how it did it.
 async fn told(job: &JobProxy<'_>) -> String {
@@ -90,6 +92,11 @@ async fn told(job: &JobProxy<'_>) -> String {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         Some(format!("{key} {}", output::printable(&value)))
     };
+    if let Some(warning) = result.get(WARNING).map(|value| crate::client::to_json(value))
+        && let Some(warning) = warning.as_str()
+    {
+        output::warn(warning);
+    }
     let words: Vec<_> = TOLD.into_iter().filter_map(word).collect();
     match words.is_empty() {
         true => String::new(),

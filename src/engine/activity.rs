@@ -45,7 +45,10 @@ impl Actor {
         let done = self.start_steps(job, build).await;
         self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
         self.pool.stirred.notify_one();
-        self.note(&done);
+        // What is wrong with one that started all the same was said when it was read.
+        if done.is_err() {
+            self.note(&done);
+        }
         done
     }
 
@@ -59,15 +62,12 @@ impl Actor {
         let backend = self.shared.backend(&def, JobOperation::PoolStart)?;
         backend.check_definition(&def)?;
         let patience = Patience::Within(self.shared.options.start_timeout);
-        let active = self
+        let (active, journal) = self
             .run(Some(job), patience, "the start")
-            .run_or(
-                move |ctx| {
-                    let activation = backend.start(&def, ctx)?;
-                    Ok(ActivePool { def, activation })
-                },
-                Late::Started,
-            )
+            .run_start(move |ctx| {
+                let activation = backend.start(&def, ctx)?;
+                Ok(ActivePool { def, activation })
+            })
             .await?;
         // Not by the worker: one that returns when it was given up must not say what is so.
         let kept = match run_state(&active, transient) {
@@ -75,8 +75,12 @@ impl Actor {
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
-            self.undo_late(Late::Started(active)).await?;
+            self.undo_late(Late::Started(active, journal)).await?;
             return Err(error);
+        }
+        if let Err(error) = self.shared.store(move |_| journal.commit()).await {
+            // It is not undone after all, as the pool is remembered to be active.
+            tracing::error!(POOLD_JOB = job.id, "cannot end the job's journal: {error}");
         }
         self.pool.update(&self.shared, |core, _| {
             core.active = Some(Arc::new(active));
@@ -231,7 +235,8 @@ impl Actor {
                 // Watched from before it is read, so that nothing is missed in between.
                 let watcher = shared.watcher.as_ref().filter(|_| attach);
                 let watch = watcher.and_then(|watcher| live::attach(watcher, &active));
-                Ok((Merged::new(&base, backend.refresh(&active, ctx)?), watch))
+                let merged = Merged::new(&base, backend.refresh(&active, ctx)?);
+                Ok((merged, watch, backend.condition(&active, ctx).err()))
             })
             .await;
         self.pool.update(&self.shared, |core, next| {
@@ -239,7 +244,7 @@ impl Actor {
             if core.epoch != epoch {
                 return Err(super::pool::not_active(next));
             }
-            let (merged, watch) = match read {
+            let (merged, watch, condition) = match read {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
                 Err(error) => {
@@ -262,7 +267,7 @@ impl Actor {
             next.loaded = true;
             next.stale = false;
             next.last_refresh = now_micros();
-            next.last_error = None;
+            next.last_error = condition;
             core.gone = false;
             match watch {
                 Some(watch) => core.follower = Some(live::follow(&self.shared, &self.pool, watch)),
@@ -279,15 +284,22 @@ impl Actor {
         let Ok(backend) = self.shared.backend_of(active.def.pool_type) else { return };
         let by_inotify = backend.info().watch == Watch::Directory;
         let patience = Patience::Within(self.shared.options.refresh_timeout);
-        let checked =
-            self.run(None, patience, "a check").run(move |ctx| backend.usage(&active, ctx)).await;
+        let checked = self
+            .run(None, patience, "a check")
+            .run(move |ctx| {
+                Ok((backend.usage(&active, ctx)?, backend.condition(&active, ctx).err()))
+            })
+            .await;
         let back = self.pool.update(&self.shared, |core, next| {
             if core.epoch != epoch || core.dead {
                 return false;
             }
             match checked {
-                Ok(usage) => {
+                Ok((usage, condition)) => {
                     next.usage = usage;
+                    if condition.is_some() || !(core.gone || next.stale) {
+                        next.last_error = condition;
+                    }
                     core.gone || !next.loaded || (by_inotify && core.follower.is_none())
                 }
                 Err(error) => {

@@ -180,6 +180,10 @@ impl Actor {
         if !matches!(work, Work::Refresh) {
             self.vanish_if_over().await;
         }
+        let result = result.map(|mut results| {
+            results.extend(super::volumes::results(job, None));
+            results
+        });
         self.shared.jobs.end(job, result);
     }
 
@@ -266,11 +270,24 @@ impl Actor {
         let options = &self.shared.options;
         match late {
             Late::Nothing => Ok(()),
-            Late::Started(active) => {
+            Late::Started(active, journal) => {
                 let backend = self.shared.backend_of(active.def.pool_type)?;
-                self.run(None, Patience::Within(options.stop_timeout), "the stop")
+                let stopped = self
+                    .run(None, Patience::Within(options.stop_timeout), "the stop")
                     .run(move |ctx| backend.stop(&active, StopOptions::default(), ctx))
-                    .await
+                    .await;
+                // What a stop cannot do, its undo steps may; on a thread, as they block.
+                let undone = stopped.is_ok();
+                self.shared
+                    .store(move |_| match undone {
+                        true => journal.commit(),
+                        false => {
+                            journal.roll_back();
+                            Ok(())
+                        }
+                    })
+                    .await?;
+                stopped
             }
             Late::Created(active, volume) => {
                 let backend = self.shared.backend_of(active.def.pool_type)?;

@@ -8,6 +8,7 @@ use super::jobs::Job;
 use super::leases::Leases;
 use super::live::Follower;
 use super::merge::{Change, Volumes};
+use super::records::JobJournal;
 use super::shared::Shared;
 use super::{PoolSnapshot, PoolState};
 use crate::backend::ActivePool;
@@ -37,7 +38,7 @@ pub(super) enum Late {
     /// Nothing that needs undoing.
     Nothing,
     /// It started the pool.
-    Started(ActivePool),
+    Started(ActivePool, Arc<JobJournal>),
     /// It created a volume.
     Created(Arc<ActivePool>, Box<Volume>),
 }

@@ -6,6 +6,7 @@ use crate::backend::{Journal, KnownVolumes, Records, Undo};
 use crate::host::Host;
 use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::store::Store;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,17 +41,44 @@ pub(super) struct JobJournal {
     host: Arc<dyn Host>,
     pool: Uuid,
     job: Option<u64>,
+    stand: StepsStand,
     steps: Mutex<Vec<Undo>>,
+}
+
+/// From when on the steps of an operation are not undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum StepsStand {
+    /// When it has succeeded.
+    #[default]
+    WhenDone,
+    /// When its pool is remembered to be active: it is a start.
+    WhenActive,
+}
+
+/// An undo step as it is kept.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Step {
+    #[serde(default)]
+    pub(super) stand: StepsStand,
+    #[serde(flatten)]
+    pub(super) undo: Undo,
 }
 
 impl JobJournal {
     /// The journal of an operation of `job`, or of one that has none and changes nothing.
-    pub(super) fn new(shared: &Shared, pool: Uuid, job: Option<&Arc<Job>>) -> Self {
+    pub(super) fn new(
+        shared: &Shared,
+        pool: Uuid,
+        job: Option<&Arc<Job>>,
+        stand: StepsStand,
+    ) -> Self {
         Self {
             store: Arc::clone(&shared.store),
             host: Arc::clone(&shared.host),
             pool,
             job: job.map(|job| job.id),
+            stand,
             steps: Mutex::default(),
         }
     }
@@ -86,7 +114,8 @@ impl Journal for JobJournal {
         let job = self.job.ok_or_else(|| {
             Error::new(ErrorKind::Failed, "only a job may take steps that need undoing")
         })?;
-        let step = serde_json::to_value(undo).map_err(|error| {
+        let kept = Step { stand: self.stand, undo: undo.clone() };
+        let step = serde_json::to_value(kept).map_err(|error| {
             Error::new(ErrorKind::Failed, format!("cannot record an undo step: {error}"))
         })?;
         self.store.journal_step(job, self.pool, &step)?;

@@ -3,7 +3,7 @@
 use super::actor::{Actor, Command};
 use super::define::{self, Definition};
 use super::pool::{Core, Pool, blank};
-use super::records::undo;
+use super::records::{Step, StepsStand, undo};
 use super::run::Patience;
 use super::shared::Shared;
 use crate::backend::{ActivePool, Undo};
@@ -119,7 +119,7 @@ pub(super) async fn resume(shared: &Arc<Shared>) -> Vec<oneshot::Receiver<Result
         let host = Arc::clone(&shared.host);
         if let Err(error) = shared
             .store(move |store| {
-                undo(&steps(&entry)?, &*host)?;
+                undo(&steps(&entry, false)?, &*host)?;
                 store.end_journal(job)
             })
             .await
@@ -130,14 +130,16 @@ pub(super) async fn resume(shared: &Arc<Shared>) -> Vec<oneshot::Receiver<Result
     answers
 }
 
-/// The undo steps of a journal.
-fn steps(entry: &JournalEntry) -> Result<Vec<Undo>> {
+/// The undo steps of a journal, of a pool that is remembered to be active or not.
+fn steps(entry: &JournalEntry, active: bool) -> Result<Vec<Undo>> {
     let read = |step: &serde_json::Value| {
-        serde_json::from_value(step.clone()).map_err(|error| {
+        serde_json::from_value::<Step>(step.clone()).map_err(|error| {
             Error::new(ErrorKind::Failed, format!("an undo step cannot be read: {error}"))
         })
     };
-    entry.steps.iter().map(read).collect()
+    let steps: Vec<_> = entry.steps.iter().map(read).collect::<Result<_>>()?;
+    let due = steps.into_iter().filter(|step| !(active && step.stand == StepsStand::WhenActive));
+    Ok(due.map(|step| step.undo).collect())
 }
 
 impl Actor {
@@ -145,13 +147,14 @@ impl Actor {
     pub(super) async fn resume(&mut self, journals: Vec<(u64, JournalEntry)>) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         let permit = shared.background.acquire().await;
+        let active = self.started().is_ok();
         for (job, entry) in journals {
             let store = Arc::clone(&shared.store);
             let patience = Patience::Within(shared.options.start_timeout);
             let undone = self
                 .run(None, patience, "undoing a job")
                 .run(move |ctx| {
-                    undo(&steps(&entry)?, &*ctx.host)?;
+                    undo(&steps(&entry, active)?, &*ctx.host)?;
                     store.end_journal(job)
                 })
                 .await;

@@ -6,10 +6,10 @@
 use super::actor::Command;
 use super::jobs::Job;
 use super::pool::{Late, Pool};
-use super::records::{AllVolumes, JobJournal, StoreRecords};
+use super::records::{AllVolumes, JobJournal, StepsStand, StoreRecords};
 use super::secrets::EngineSecrets;
 use super::shared::Shared;
-use crate::backend::{Backend, Journal, OpContext};
+use crate::backend::{ActivePool, Backend, Journal, OpContext};
 use crate::host::{CancelToken, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -58,6 +58,28 @@ impl Run<'_> {
         work: impl FnOnce(&OpContext) -> Result<T> + Send + 'static,
         late: impl FnOnce(T) -> Late + Send + 'static,
     ) -> Result<T> {
+        let commit = |done, journal: Arc<JobJournal>| journal.commit().map(|()| done);
+        self.go(StepsStand::WhenDone, work, commit, late).await
+    }
+
+    /// Runs a start. Its steps stand when its journal is committed: after the pool is remembered to
+    /// be active, so that a daemon that dies in between undoes them.
+    pub(super) async fn run_start(
+        &self,
+        work: impl FnOnce(&OpContext) -> Result<ActivePool> + Send + 'static,
+    ) -> Result<(ActivePool, Arc<JobJournal>)> {
+        let late = |(active, journal)| Late::Started(active, journal);
+        self.go(StepsStand::WhenActive, work, |active, journal| Ok((active, journal)), late).await
+    }
+
+    /// Runs it; `ended` is given what it did and its journal, on the worker's thread.
+    async fn go<W: Send + 'static, T: Send + 'static>(
+        &self,
+        steps: StepsStand,
+        work: impl FnOnce(&OpContext) -> Result<W> + Send + 'static,
+        ended: impl FnOnce(W, Arc<JobJournal>) -> Result<T> + Send + 'static,
+        late: impl FnOnce(T) -> Late + Send + 'static,
+    ) -> Result<T> {
         let (shared, pool) = (self.shared, self.pool);
         let lane = match self.patience {
             Patience::Within(_) => Some(&pool.pool_lane),
@@ -78,9 +100,9 @@ impl Run<'_> {
         }
         let cancel = CancelToken::default();
         let limits = Limits { deadline: self.soft_deadline(), cancel: cancel.clone() };
-        let (context, journal) = self.context(limits);
+        let (context, journal) = self.context(limits, steps);
         let mut result = shared.workers.start(move || {
-            let done = work(&context).and_then(|done| journal.commit().map(|()| done));
+            let done = work(&context).and_then(|done| ended(done, Arc::clone(&journal)));
             if done.is_err() {
                 journal.roll_back();
             }
@@ -198,8 +220,8 @@ impl Run<'_> {
         }
     }
 
-    fn context(&self, limits: Limits) -> (OpContext, Arc<JobJournal>) {
-        let journal = Arc::new(JobJournal::new(self.shared, self.pool.uuid, self.job));
+    fn context(&self, limits: Limits, steps: StepsStand) -> (OpContext, Arc<JobJournal>) {
+        let journal = Arc::new(JobJournal::new(self.shared, self.pool.uuid, self.job, steps));
         let context = OpContext {
             limits,
             progress: self.job.map(|job| job.progress.clone()).unwrap_or_default(),

@@ -1,7 +1,8 @@
-//! Who has a file in use: loop devices, swap, other processes.
+//! Who has a file, or something on a mount, in use: loop devices, swap, mounts, other processes.
 //!
 //! Asked of /sys and /proc alone, by path: nothing here touches the file's storage, which may hang.
 
+use super::MountTable;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,18 +21,28 @@ pub fn kernel_user(path: &Path) -> Option<String> {
 }
 
 fn loop_device(devices: &Path, path: &Path) -> Option<String> {
+    loop_device_where(devices, &|backing| backing == path)
+}
+
+fn loop_device_where(devices: &Path, wanted: &dyn Fn(&Path) -> bool) -> Option<String> {
     use std::os::unix::ffi::OsStrExt;
     let devices = fs::read_dir(devices).ok()?.filter_map(Result::ok);
     let mut loops = devices.filter(|device| device.file_name().as_bytes().starts_with(b"loop"));
     let found = loops.find(|device| {
         let backing = fs::read(device.path().join("loop/backing_file")).unwrap_or_default();
-        backing.strip_suffix(b"\n").unwrap_or(&backing) == path.as_os_str().as_bytes()
+        let backing = backing.strip_suffix(b"\n").unwrap_or(&backing);
+        !backing.is_empty() && wanted(Path::new(std::ffi::OsStr::from_bytes(backing)))
     })?;
     Some(found.file_name().to_string_lossy().into_owned())
 }
 
 /// Whether a path is in the first column of /proc/swaps, where blanks are octal escapes.
 fn is_swap(table: &[u8], path: &Path) -> bool {
+    has_swap(table, path, b' ')
+}
+
+/// Whether a path with `end` after it begins a row.
+fn has_swap(table: &[u8], path: &Path, end: u8) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let mut escaped = Vec::new();
     for byte in path.as_os_str().as_bytes() {
@@ -43,7 +54,24 @@ fn is_swap(table: &[u8], path: &Path) -> bool {
     table
         .split(|byte| *byte == b'\n')
         .skip(1)
-        .any(|line| line.strip_prefix(&escaped[..]).is_some_and(|rest| rest.first() == Some(&b' ')))
+        .any(|line| line.strip_prefix(&escaped[..]).is_some_and(|rest| rest.first() == Some(&end)))
+}
+
+/// Who uses something on the file system mounted at a path, for a message ("the mount at /srv/x/y",
+/// "qemu-system-x86, process 123"); none when it cannot be told.
+pub fn mount_user(mount_point: &Path) -> Option<String> {
+    let inside = |path: &Path| path.starts_with(mount_point);
+    let mounts = MountTable::read().unwrap_or_default();
+    let beneath = mounts.iter().find(|mount| inside(&mount.target) && mount.target != mount_point);
+    if let Some(mount) = beneath {
+        return Some(format!("the mount at {}", mount.target.display()));
+    }
+    if has_swap(&fs::read("/proc/swaps").unwrap_or_default(), mount_point, b'/') {
+        return Some("swap".to_owned());
+    }
+    loop_device_where(Path::new("/sys/block"), &inside)
+        .map(|name| format!("loop device {name}"))
+        .or_else(|| process_where(&|link| fs::read_link(link).is_ok_and(|to| inside(&to))))
 }
 
 /// Another process that has the file at a path open, for a message ("qemu-nbd, process 123");
@@ -52,14 +80,18 @@ pub fn process(path: &Path) -> Option<String> {
     process_where(&|opened| fs::read_link(opened).is_ok_and(|target| target == path))
 }
 
-/// Another process that has something open as wanted; asked for each entry of /proc/PID/fd.
+/// Another process that has something open, runs it or is in it, as wanted; asked for each link in
+/// /proc/PID that leads to such.
 pub(super) fn process_where(wanted: &dyn Fn(&Path) -> bool) -> Option<String> {
     let own = std::process::id();
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let holder = ids.filter(|id| *id != own).find(|id| {
-        let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
-        descriptors.filter_map(Result::ok).any(|descriptor| wanted(&descriptor.path()))
+        let own = PathBuf::from(format!("/proc/{id}"));
+        let descriptors = fs::read_dir(own.join("fd")).into_iter().flatten();
+        let descriptors = descriptors.filter_map(Result::ok).map(|entry| entry.path());
+        let links = ["cwd", "root", "exe"].into_iter().map(|link| own.join(link));
+        links.chain(descriptors).any(|link| wanted(&link))
     })?;
     let name = fs::read_to_string(format!("/proc/{holder}/comm")).unwrap_or_default();
     let name = name.trim_end().escape_debug().to_string();

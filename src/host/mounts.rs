@@ -2,8 +2,9 @@
 //!
 //! Called by `engine` (the watch) and by `backend` (the table).
 
+use super::BlockDevice;
 use crate::model::{Error, ErrorKind, Result};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,30 @@ pub struct Mount {
     pub source: OsString,
     /// Options of the file system.
     pub fs_options: String,
+}
+
+impl Mount {
+    /// Whether this is what is mounted there: the same text, or another name of the same device.
+    pub fn is_of(&self, source: &OsStr) -> bool {
+        if self.source == source {
+            return true;
+        }
+        // Others are not looked at: their storage may hang.
+        let device = |path: &OsStr| match Path::new(path).starts_with("/dev") {
+            true => BlockDevice::at(Path::new(path)).ok().map(|device| device.number),
+            false => None,
+        };
+        let Some(wanted) = device(source) else { return false };
+        // File systems with several devices (btrfs) have a number of their own.
+        self.device == (wanted.major, wanted.minor) || device(&self.source) == Some(wanted)
+    }
+
+    /// Whether nothing can be written there.
+    pub fn is_read_only(&self) -> bool {
+        let options = self.options.split(',').chain(self.fs_options.split(','));
+        // The last is what ext4 says after an error since Linux 6.15.
+        options.into_iter().any(|option| matches!(option, "ro" | "emergency_ro"))
+    }
 }
 
 /// All mounts, in the kernel's order.

@@ -21,6 +21,7 @@ const PACKAGES: &[(&[&str], &str, &str)] = &[
     (&["mkfs.ntfs", "ntfs-3g"], "ntfs-3g", "ntfs-3g"),
     (&["mkfs.udf", "mkudffs"], "udftools", "udftools"),
     (&["mkfs.gfs2"], "gfs2-utils", "gfs2-utils"),
+    (&["mkfs.hfsplus"], "hfsprogs", "hfsplus-tools"),
     (&["mkfs.ocfs2"], "ocfs2-tools", "ocfs2-tools"),
     (&["scrub"], "scrub", "scrub"),
     (&["qemu-img", "qemu-nbd", "qemu-io"], "qemu-utils", "qemu-img"),
@@ -78,7 +79,7 @@ pub fn program_and_packages(program: &str) -> String {
 }
 
 /// The error of a program that is not installed.
-pub(super) fn missing(program: &str) -> Error {
+pub fn missing(program: &str) -> Error {
     let advice = match packages(program) {
         Some(packages) => format!("install package {packages}"),
         None => "install the package that has it".to_owned(),

@@ -10,6 +10,7 @@ mod blocked;
 mod documents;
 mod faults;
 mod formats;
+mod fs;
 mod hostile;
 mod kill9;
 mod life;
@@ -90,6 +91,19 @@ const CASES: &[runner::Case] = cases![
         secrets_are_kept_and_shown_nowhere,
         what_a_machine_uses_is_left_alone,
         an_interrupt_cancels_an_upload,
+    },
+    fs::{
+        what_is_mounted_here_serves_from_definition_to_end,
+        data_of_every_kind_is_not_overwritten,
+        a_device_in_use_is_never_built_on,
+        what_cannot_be_says_why,
+        only_its_own_device_is_adopted_and_left,
+        who_uses_it_keeps_it_unless_forced,
+        an_unmount_behind_our_back_is_seen,
+        what_a_mount_hides_is_told,
+        a_disk_that_appears_late_is_started_when_it_does,
+        a_device_that_can_only_be_read_says_so,
+        a_start_that_dies_half_way_leaves_no_mount,
     },
     faults::{
         dies_at_each_step,

@@ -10,20 +10,20 @@ const POOLCTL: &str = env!("CARGO_BIN_EXE_poolctl");
 const MIB: u64 = 1 << 20;
 
 /// poolctl on the world's bus.
-fn poolctl(world: &World, arguments: &str) -> Command {
+pub(super) fn poolctl(world: &World, arguments: &str) -> Command {
     let mut command = Command::new(POOLCTL);
     command.args(["--address", world.address()]).args(arguments.split_whitespace());
     command
 }
 
 /// Runs it off the runtime's thread; what it said.
-async fn run(command: Command) -> Result<Output> {
+pub(super) async fn run(command: Command) -> Result<Output> {
     let mut command = command;
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
 }
 
 /// Runs it; it must succeed.
-async fn done(world: &World, arguments: &str) -> Result<String> {
+pub(super) async fn done(world: &World, arguments: &str) -> Result<String> {
     let output = run(poolctl(world, arguments)).await?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
@@ -32,7 +32,7 @@ async fn done(world: &World, arguments: &str) -> Result<String> {
 }
 
 /// Runs it; it must fail with this exit status and say this.
-async fn fails(world: &World, arguments: &str, status: i32, why: &str) -> Result<()> {
+pub(super) async fn fails(world: &World, arguments: &str, status: i32, why: &str) -> Result<()> {
     let output = run(poolctl(world, arguments)).await?;
     let complained = String::from_utf8_lossy(&output.stderr);
     ensure!(
@@ -43,12 +43,12 @@ async fn fails(world: &World, arguments: &str, status: i32, why: &str) -> Result
     Ok(())
 }
 
-fn status_of(kind: poold::model::ErrorKind) -> i32 {
+pub(super) fn status_of(kind: poold::model::ErrorKind) -> i32 {
     kind.exit_status().into()
 }
 
 /// Bytes without a pattern, in a file.
-fn noise(path: &Path, mebibytes: u64) -> Result<Vec<u8>> {
+pub(super) fn noise(path: &Path, mebibytes: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(mebibytes * MIB)?];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     std::fs::write(path, &bytes)?;

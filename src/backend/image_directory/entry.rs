@@ -12,6 +12,9 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 
+/// Where fsck puts what it finds, in the root of ext file systems: theirs, and nobody's volume.
+const LOST_AND_FOUND: &CStr = c"lost+found";
+
 /// Why a volume whose declaration may be lost is not to be used.
 const IN_DOUBT: &str = "what its creator declared cannot be read; see the manager's problems";
 
@@ -44,6 +47,9 @@ impl<'a> Reader<'a> {
         if name.to_bytes().starts_with(HIDDEN_PREFIX.as_bytes()) {
             return Ok(Found::Nothing);
         }
+        if name == LOST_AND_FOUND && self.is_directory(name, kind) {
+            return Ok(Found::Nothing);
+        }
         let Some(volume_name) = name.to_str().ok().and_then(VolumeName::found) else {
             return Ok(Found::Skipped);
         };
@@ -58,6 +64,14 @@ impl<'a> Reader<'a> {
                     Ok(Found::Skipped)
                 }
             },
+        }
+    }
+
+    fn is_directory(&self, name: &CStr, kind: FileType) -> bool {
+        let stat = || self.place.directory.stat_entry(name);
+        match kind {
+            FileType::Unknown => stat().is_ok_and(|stat| stat.kind == FileType::Directory),
+            kind => kind == FileType::Directory,
         }
     }
 

@@ -10,28 +10,45 @@ mod delete;
 mod entry;
 mod link;
 mod open;
+mod pool;
 mod qcow2;
 mod resize;
 mod wipe;
 
 use super::images::Images;
 use super::target::target_path;
-use super::{Activation, ActivePool, Listing, OpContext};
+use super::{Activation, ActivePool, Listing, OpContext, Operation};
 use crate::host::{Directory, HIDDEN_PREFIX, files};
 use crate::model::{Error, ErrorKind, Result, Usage, Volume, VolumeName};
 pub(super) use build::{build, delete};
 use entry::Found;
+pub(super) use pool::ImagePool;
 use std::ffi::CString;
 use std::path::Path;
+
+/// What all such pools can do.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::Build,
+    Operation::Start,
+    Operation::Stop,
+    Operation::Delete,
+    Operation::Refresh,
+    Operation::CreateVolume,
+    Operation::DeleteVolume,
+    Operation::ResizeVolume,
+    Operation::CloneVolume,
+    Operation::WipeVolume,
+    Operation::OpenVolume,
+];
 
 /// What a start remembers of the directory, to recognise it later.
 pub(super) fn activation(directory: &Directory) -> Activation {
     let stat = directory.stat();
     Activation {
-        adopted: false,
         mount_id: stat.mount_id,
         directory: Some((stat.device, stat.inode)),
         born: stat.btime,
+        ..Activation::default()
     }
 }
 

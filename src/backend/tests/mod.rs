@@ -1,7 +1,7 @@
 //! Stories of dir pools, told through the trait.
 
 mod clones;
-mod fixture;
+pub(super) mod fixture;
 mod formats;
 mod lifecycle;
 mod listing;

@@ -1,0 +1,158 @@
+//! Types of pool whose volumes are image files: each says only what is its own.
+
+use super::ImageDirectory;
+use crate::backend::{
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
+    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, WipeOptions,
+    unsupported,
+};
+use crate::model::{PoolDef, Result, Source, Usage, Volume, VolumeDef, VolumeName};
+
+/// A type of pool whose volumes are image files in its target directory: how that directory comes
+/// and goes. What is done with volumes is the same for all of them.
+pub(in crate::backend) trait ImagePool: Send + Sync {
+    /// As [`Backend::info`].
+    fn info(&self) -> &'static BackendInfo;
+
+    /// As [`Backend::check_definition`].
+    fn check_definition(&self, pool: &PoolDef) -> Result<()>;
+
+    /// As [`Backend::find_sources`].
+    fn find_sources(&self, _spec: &Source, _ctx: &OpContext) -> Result<Vec<Source>> {
+        Err(unsupported(ImagePool::info(self), Operation::FindSources))
+    }
+
+    /// As [`Backend::build`].
+    fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()>;
+
+    /// As [`Backend::start`].
+    fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation>;
+
+    /// As [`Backend::stop`].
+    fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()>;
+
+    /// As [`Backend::delete`].
+    fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()>;
+
+    /// As [`Backend::condition`].
+    fn condition(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<T: ImagePool> Backend for T {
+    fn info(&self) -> &'static BackendInfo {
+        ImagePool::info(self)
+    }
+
+    fn check_definition(&self, pool: &PoolDef) -> Result<()> {
+        ImagePool::check_definition(self, pool)
+    }
+
+    fn find_sources(&self, spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
+        ImagePool::find_sources(self, spec, ctx)
+    }
+
+    fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
+        ImagePool::build(self, pool, mode, ctx)
+    }
+
+    fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
+        ImagePool::start(self, pool, ctx)
+    }
+
+    fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
+        ImagePool::stop(self, pool, options, ctx)
+    }
+
+    fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()> {
+        ImagePool::delete(self, pool, with_volumes, ctx)
+    }
+
+    fn condition(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
+        ImagePool::condition(self, pool, ctx)
+    }
+
+    fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
+        ImageDirectory::open(pool, ctx)?.list()
+    }
+
+    fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
+        ImageDirectory::open(pool, ctx)?.usage()
+    }
+
+    fn refresh_volume(
+        &self,
+        pool: &ActivePool,
+        name: &VolumeName,
+        ctx: &OpContext,
+    ) -> Result<Option<Volume>> {
+        ImageDirectory::open(pool, ctx)?.volume(name)
+    }
+
+    fn create_volume(
+        &self,
+        pool: &ActivePool,
+        def: &VolumeDef,
+        preallocation: Preallocation,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        ImageDirectory::open(pool, ctx)?.create(def, preallocation)
+    }
+
+    fn delete_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        force: bool,
+        ctx: &OpContext,
+    ) -> Result<()> {
+        ImageDirectory::open(pool, ctx)?.delete_volume(volume, force)
+    }
+
+    fn resize_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        capacity: u64,
+        options: ResizeOptions,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        ImageDirectory::open(pool, ctx)?.resize(volume, capacity, options)
+    }
+
+    fn open_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        access: VolumeAccess,
+        ctx: &OpContext,
+    ) -> Result<VolumeIo> {
+        ImageDirectory::open(pool, ctx)?.open_volume(volume, access)
+    }
+
+    fn clone_volume(
+        &self,
+        pool: &ActivePool,
+        def: &VolumeDef,
+        source: &CloneSource,
+        preallocation: Preallocation,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        ImageDirectory::open(pool, ctx)?.clone_volume(def, source, preallocation)
+    }
+
+    fn wipe_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        options: WipeOptions,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        ImageDirectory::open(pool, ctx)?.wipe(volume, options)
+    }
+
+    fn sweep(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
+        ImageDirectory::open(pool, ctx)?.sweep()
+    }
+}

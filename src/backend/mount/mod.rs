@@ -1,0 +1,220 @@
+//! Mounting what a pool's volumes are on, and unmounting it: shared by the types that do.
+//!
+//! Programs do the work (mount(8), umount(8) and their helpers), as children that may hang without
+//! us; the mount table says what came of it.
+
+mod options;
+mod unmount;
+
+use super::image_directory::{self, activation};
+use super::target::{open_target, target_path};
+use super::{Activation, ActivePool, Mounted, OpContext, Undo};
+use crate::host::{Command, Directory, Lifetime, Mount, MountTable};
+use crate::model::{Error, ErrorKind, PoolDef, Result};
+pub(super) use options::check_options;
+use std::path::{Path, PathBuf};
+pub(super) use unmount::{unmount, unmount_left_over};
+
+/// What the types that mount need of the host.
+pub(super) const TOOLS: [&str; 2] = ["mount", "umount"];
+
+/// Statuses of mount(8) that say why by its message (mount(8), "EXIT STATUS").
+const FAILURES: &[i32] = &[1, 2, 4, 8, 16, 32, 64, 126, 127];
+
+/// What is to be mounted on a pool's target.
+pub(super) struct Plan<'a> {
+    /// The pool.
+    pub pool: &'a PoolDef,
+    /// What is mounted, as mount(8) takes it: a device, `HOST:DIR`, `//HOST/SHARE`.
+    pub source: &'a str,
+    /// Type of the file system.
+    pub fs_type: &'a str,
+    /// Options of the type, before those of the definition.
+    pub options: &'a [String],
+    /// [`Lifetime::Scope`] for file systems that a process serves.
+    pub lifetime: Lifetime,
+    /// Whether a mount found at the target is of this very source.
+    pub is_ours: &'a dyn Fn(&Mount) -> bool,
+}
+
+impl Plan<'_> {
+    /// Mounts it, or adopts it when it is mounted at the target already. The directory is made if
+    /// it is not there. Something else that is mounted at the target is `Conflict`.
+    pub(super) fn start(&self, ctx: &OpContext) -> Result<Activation> {
+        let pool = self.pool;
+        let options = options::list(pool, self.options)?;
+        let directory = match open_target(pool)? {
+            Some(directory) => directory,
+            None => {
+                image_directory::build(pool, ctx)?;
+                open_target(pool)?.ok_or_else(|| self.gone())?
+            }
+        };
+        let mount_point = canonical(pool, &directory)?;
+        if let Some(there) = MountTable::read()?.mounted_at(&mount_point) {
+            if !(self.is_ours)(there) {
+                return Err(self.taken(there));
+            }
+            let found = activation(&directory);
+            return Ok(Activation { adopted: true, mount: Some(mounted(there)), ..found });
+        }
+        self.warn_of_what_it_hides(&directory, ctx)?;
+        // It would hold the directory below the mount.
+        drop(directory);
+        ctx.journal.record(&Undo::Unmount {
+            mount_point: mount_point.clone(),
+            source: self.source.to_owned(),
+        })?;
+        self.mount(&mount_point, &options, ctx)?;
+        self.look_at(mount_point)
+    }
+
+    fn mount(&self, mount_point: &Path, options: &str, ctx: &OpContext) -> Result<()> {
+        let command = Command {
+            program: "mount",
+            args: vec![
+                "-o".into(),
+                options.into(),
+                "-t".into(),
+                self.fs_type.into(),
+                "--".into(),
+                self.source.into(),
+                mount_point.into(),
+            ],
+            accept: FAILURES,
+            lifetime: self.lifetime,
+            ..Command::default()
+        };
+        let output = ctx.host.run(&command, &ctx.limits).map_err(|error| self.ours(error))?;
+        match output.status {
+            0 => Ok(()),
+            status => Err(self.failed(status, &output.stderr)),
+        }
+    }
+
+    /// Makes sure that what is mounted now is what was meant.
+    fn look_at(&self, mount_point: PathBuf) -> Result<Activation> {
+        let directory = open_target(self.pool)?.ok_or_else(|| self.gone())?;
+        let table = MountTable::read()?;
+        match table.mounted_at(&mount_point) {
+            Some(there) if !(self.is_ours)(there) => Err(self.taken(there)),
+            Some(there) if canonical(self.pool, &directory)? == mount_point => {
+                Ok(Activation { mount: Some(mounted(there)), ..activation(&directory) })
+            }
+            _ => Err(self.gone()),
+        }
+    }
+
+    /// What a mount covers is still there, and whoever misses it should be told.
+    fn warn_of_what_it_hides(&self, directory: &Directory, ctx: &OpContext) -> Result<()> {
+        if is_empty(directory).map_err(|error| {
+            let what = format_args!("pool {}: cannot list its target", self.pool.name);
+            Error::io(what, &error)
+        })? {
+            return Ok(());
+        }
+        let path = target_path(self.pool)?;
+        let warning = format!("{path} was not empty: what is in it is hidden by the mount");
+        tracing::warn!(POOLD_POOL = %self.pool.name, POOLD_POOL_UUID = %self.pool.uuid, "pool {}: {warning}", self.pool.name);
+        ctx.findings.say("warning", warning.as_str());
+        Ok(())
+    }
+
+    fn ours(&self, error: Error) -> Error {
+        error.context(format_args!("pool {}", self.pool.name))
+    }
+
+    fn gone(&self) -> Error {
+        let pool = &self.pool.name;
+        let message =
+            format!("pool {pool}: its target was moved or unmounted while it was mounted");
+        Error::new(ErrorKind::Inaccessible, message)
+    }
+
+    fn taken(&self, there: &Mount) -> Error {
+        Error::new(
+            ErrorKind::Conflict,
+            format!(
+                "pool {}: {} ({}) is mounted at its target {}; unmount that, or give the pool another target",
+                self.pool.name,
+                there.source.display(),
+                there.fs_type,
+                there.target.display(),
+            ),
+        )
+    }
+
+    /// What mount(8) complains of, as an error that programs can tell.
+    fn failed(&self, status: i32, said: &[u8]) -> Error {
+        let why = complaint(said, "mount: ");
+        let (kind, why) = if why.contains("unknown filesystem type") {
+            let fs_type = self.fs_type;
+            let why = format!("this host's kernel has no file system {fs_type}");
+            (ErrorKind::NotSupported, why)
+        } else if why.contains("already mounted") || why.contains("busy") {
+            (ErrorKind::Busy, why)
+        } else if why.contains("does not exist") || why.contains("Input/output error") {
+            (ErrorKind::Inaccessible, why)
+        } else {
+            (ErrorKind::ToolFailed, format!("mount failed with exit status {status}: {why}"))
+        };
+        let source = self.source;
+        Error::new(kind, format!("pool {}: cannot mount {source}: {why}", self.pool.name))
+    }
+}
+
+/// What a program complains of on the line that matters, without its name and mount(8)'s advice.
+fn complaint(said: &[u8], name: &str) -> String {
+    let text = String::from_utf8_lossy(said);
+    let lines = text.lines().map(str::trim);
+    let line = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with("dmesg(1)"));
+    let line = line.unwrap_or("it does not say why");
+    let line = line.strip_prefix(name).unwrap_or(line);
+    line.chars().filter(|c| !c.is_control()).take(400).collect()
+}
+
+fn mounted(mount: &Mount) -> Mounted {
+    Mounted {
+        point: mount.target.clone(),
+        source: mount.source.to_string_lossy().into_owned(),
+        device: mount.device,
+    }
+}
+
+/// The mount of an active pool, if it is still there.
+pub(super) fn mount_of(active: &ActivePool) -> Result<Option<Mount>> {
+    let table = MountTable::read()?;
+    let Some(mounted) = &active.activation.mount else { return Ok(None) };
+    let is_it = |mount: &&Mount| {
+        mount.target == mounted.point
+            && (mount.device == mounted.device || *mount.source == *mounted.source)
+    };
+    let started = table.iter().find(|mount| Some(mount.id) == active.activation.mount_id);
+    // Unmounted and mounted again behind our back, it has another number; and the number, another.
+    let found = started.filter(is_it).or_else(|| table.mounted_at(&mounted.point).filter(is_it));
+    Ok(found.cloned())
+}
+
+fn canonical(pool: &PoolDef, directory: &Directory) -> Result<PathBuf> {
+    directory.canonical_path().map_err(|error| {
+        Error::io(format_args!("pool {}: cannot tell where its target is", pool.name), &error)
+    })
+}
+
+fn is_empty(directory: &Directory) -> std::io::Result<bool> {
+    /// The end of the listing, or an entry.
+    enum Found {
+        Entry,
+        Io(std::io::Error),
+    }
+    impl From<std::io::Error> for Found {
+        fn from(error: std::io::Error) -> Self {
+            Self::Io(error)
+        }
+    }
+    match directory.for_each_entry(|_, _| Err(Found::Entry)) {
+        Ok(()) => Ok(true),
+        Err(Found::Entry) => Ok(false),
+        Err(Found::Io(error)) => Err(error),
+    }
+}
