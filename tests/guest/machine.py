@@ -106,6 +106,7 @@ def place(parent):
 @contextlib.contextmanager
 def turn(cache):
     """At most two guests at a time, whoever starts them: more of them are slower than one after the other."""
+    told = False
     places = [open(f"{cache}/running-{number}", "w") for number in range(int(os.environ.get("POOLD_GUESTS", 2)))]
     while True:
         for mine in places:
@@ -113,6 +114,9 @@ def turn(cache):
                 fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield
                 return
+        if not told:
+            print("guest: waiting for other guests to end", file=sys.stderr)
+            told = True
         time.sleep(0.1)
 
 
