@@ -246,7 +246,7 @@ def main():
     command.add_argument("--cold", action="store_true")
     command.add_argument("--trace", action="store_true")
     command.add_argument("--quiet", action="store_true")
-    command.add_argument("--limit", type=float, default=300)
+    command.add_argument("--limit", type=float, default=600)
     command.add_argument("name")
     options = parser.parse_args()
     try:

@@ -35,7 +35,7 @@
 #
 #     # boot: cold      a real boot; `reboot` between two steps then reboots the guest
 #     # needs: zfs      a skip without the ZFS modules
-#     # limit: 600      seconds until its guest is taken to hang (300)
+#     # limit: 1800     seconds until its guest is taken to hang (600)
 set -uo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
@@ -120,7 +120,7 @@ for name in "${names[@]}"; do
         continue
     fi
     limit=$(heading "$name" limit)
-    options=("${trace[@]}" "${quiet[@]}" "${cold[@]}" --limit "${limit:-300}")
+    options=("${trace[@]}" "${quiet[@]}" "${cold[@]}" --limit "${limit:-600}")
     [ "$(heading "$name" boot)" != cold ] || options+=(--cold)
     setpriv --pdeathsig TERM "$here/machine.py" run --image "$image" --work "$work" "${options[@]}" "$name" &
     running+=($!)

@@ -1,13 +1,14 @@
 # shellcheck shell=bash disable=SC2154
 # What the steps that are about all types of pools know of each. A row is three functions and a word in TYPES:
 #
-#   TYPE_make POOL    defines, builds and starts a pool on storage of its own, with a volume `one` of 64 MiB (raw)
+#   TYPE_make POOL N  defines, builds and starts a pool on the first or second (N) storage of its own, with a volume
+#                     `one` of 64 MiB (raw)
 #   TYPE_path POOL    the path of that volume
 #   TYPE_name POOL    its name
 #
-# The storage must be there again after a reboot. Nobody else in these files uses the disks named here.
+# The storage must be there again after a reboot. Each type has disks of its own; scsi3 is nobody's.
 
-TYPES=(dir)
+TYPES=(dir fs)
 
 dir_make() {
     define "$1" --build --start <<XML
@@ -17,6 +18,28 @@ XML
 }
 dir_path() { echo "/srv/$1/one"; }
 dir_name() { echo one; }
+
+fs_make() {
+    define "$1" --build --start <<XML
+<pool type='fs'><name>$1</name>
+<source><device path='$(half disk0 "$2")'/><format type='ext4'/></source><target><path>/srv/$1</path></target></pool>
+XML
+    mountpoint "/srv/$1"
+    poolctl vol create "$1/one" 64M
+}
+fs_path() { echo "/srv/$1/one"; }
+fs_name() { echo one; }
+
+# half SERIAL N: the first or second half of a disk.
+half() {
+    local path
+    path=$(disk "$1")
+    if [ ! -b "$path-part2" ]; then
+        parted -s "$path" mklabel gpt mkpart one 1MiB 512MiB mkpart two 512MiB 1023MiB
+        settle
+    fi
+    echo "$path-part$2"
+}
 
 # each STEP [FUNCTION [ARGUMENT...]]: the step for each type, STEP.TYPE, with the type as the last argument.
 each() {

@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154
 # Pools over reboots.
 # boot: cold
-# limit: 900
+# limit: 1800
 
 auto_and_manual_pools_are_made() {
-    "$1_make" "auto-$1"
+    "$1_make" "auto-$1" 1
     poolctl autostart "auto-$1"
-    "$1_make" "stopped-$1"
+    "$1_make" "stopped-$1" 2
     poolctl autostart "stopped-$1"
     poolctl autostart --disable "stopped-$1"
 }

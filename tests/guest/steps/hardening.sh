@@ -53,7 +53,7 @@ SH
 # All that a type's tools do they do in poold's confinement.
 all_of_a_type_works_in_it() {
     local pool=confined-$1
-    "$1_make" "$pool"
+    "$1_make" "$pool" 1
     is_usable "$1" "$pool"
     poolctl vol delete "$pool/$("$1_name" "$pool")" || [ $? = 9 ]
     poolctl refresh "$pool"

@@ -3,7 +3,7 @@
 
 a_pool_with_a_held_volume_outlives_an_upgrade() {
     local pool=up-$1 path pid
-    "$1_make" "$pool"
+    "$1_make" "$pool" 1
     path=$("$1_path" "$pool")
     hold "$path" raw
     pid=$(daemon_pid)
