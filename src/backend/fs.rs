@@ -21,6 +21,21 @@ static INFO: BackendInfo = BackendInfo {
     watch: Watch::Directory,
 };
 
+/// What builds need: the test of emptiness, and the makers.
+static FORMAT_TOOLS: [&str; 11] = [
+    "parted",
+    "wipefs",
+    "mkfs.ext2",
+    "mkfs.ext3",
+    "mkfs.ext4",
+    "mkfs.udf",
+    "mkfs.gfs2",
+    "mkfs.vfat",
+    "mkfs.hfsplus",
+    "mkfs.xfs",
+    "mkfs.ocfs2",
+];
+
 /// A format of fs pools.
 struct Format {
     /// libvirt's word for it.
@@ -155,6 +170,10 @@ const READ_ONLY: [&str; 4] = ["iso9660", "ufs", "squashfs", "erofs"];
 impl ImagePool for Fs {
     fn info(&self) -> &'static BackendInfo {
         &INFO
+    }
+
+    fn format_tools(&self) -> &'static [&'static str] {
+        &FORMAT_TOOLS
     }
 
     fn check_definition(&self, pool: &PoolDef) -> Result<()> {
@@ -351,6 +370,15 @@ fn not_built(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_maker_is_among_the_tools() {
+        let makers = FORMATS.iter().filter_map(|format| match format.maker {
+            Program(program, _) => Some(program),
+            Nothing(_) | Foreign(_) => None,
+        });
+        assert_eq!(makers.collect::<Vec<_>>(), FORMAT_TOOLS[2..]);
+    }
 
     #[test]
     fn every_format_that_libvirt_knows_is_known() {

@@ -272,6 +272,11 @@ pub trait Backend: Send + Sync {
     /// What it says of itself.
     fn info(&self) -> &'static BackendInfo;
 
+    /// Programs that some of its formats need beyond [`BackendInfo::tools`].
+    fn format_tools(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Refuses a definition that this type could never start or that would harm the host
     /// (system directories, bad options). No I/O; called when defining and before each use.
     fn check_definition(&self, _pool: &PoolDef) -> Result<()> {

@@ -69,6 +69,7 @@ fn pool_types(types: &[PoolTypeStatus]) -> Variant<'_> {
         let row = HashMap::from([
             ("available", status.available.into()),
             ("missing-tools", status.missing_tools.as_slice().into()),
+            ("missing-format-tools", status.missing_format_tools.as_slice().into()),
             ("operations", status.operations.as_slice().into()),
             ("source-formats", info.source_formats.into()),
             ("default-source-format", info.default_source_format.unwrap_or("").into()),

@@ -83,6 +83,8 @@ pub struct PoolTypeStatus {
     pub available: bool,
     /// Programs that are missing, with the packages that have them.
     pub missing_tools: Vec<String>,
+    /// The same of those that only some of its formats need.
+    pub missing_format_tools: Vec<String>,
     /// What it can do, in the bus's words.
     pub operations: Vec<&'static str>,
 }

@@ -124,16 +124,19 @@ impl Engine {
     /// What every type can do on this host.
     pub fn pool_types(&self) -> Vec<PoolTypeStatus> {
         let status = |pool_type| {
-            let info = self.shared.backends.get(&pool_type).map(|backend| backend.info());
-            let missing = info.map_or(&[][..], |info| info.tools).iter();
-            let missing_tools: Vec<_> = missing
-                .filter(|tool| self.shared.host.find_tool(tool).is_none())
-                .map(|tool| crate::host::program_and_packages(tool))
-                .collect();
+            let backend = self.shared.backends.get(&pool_type);
+            let info = backend.map(|backend| backend.info());
+            let missing = |tools: &[&str]| -> Vec<_> {
+                let missing =
+                    tools.iter().filter(|tool| self.shared.host.find_tool(tool).is_none());
+                missing.map(|tool| crate::host::program_and_packages(tool)).collect()
+            };
+            let missing_tools = missing(info.map_or(&[], |info| info.tools));
             PoolTypeStatus {
                 pool_type,
                 available: info.is_some_and(|info| info.implemented) && missing_tools.is_empty(),
                 missing_tools,
+                missing_format_tools: missing(backend.map_or(&[], |each| each.format_tools())),
                 operations: info
                     .map(|info| info.operations.iter().map(|each| each.as_str()).collect())
                     .unwrap_or_default(),

@@ -204,7 +204,8 @@ pub async fn data_of_every_kind_is_not_overwritten() -> Result<()> {
     for (what, make, named) in DATA {
         let step = format!("data/{what}");
         let outcome = async {
-            let disk = Disk::new(&world, what, 512)?;
+            // XFS needs room.
+            let disk = Disk::new(&world, what, if *what == "xfs" { 512 } else { 128 })?;
             let make = format!("set -e; {}", make.replace("DEV", &disk.device));
             let output = Command::new("sh").args(["-c", &make]).output()?;
             if output.status.code() == Some(127) {
@@ -236,10 +237,10 @@ fn tell(step: &str, outcome: Result<()>) {
 }
 
 async fn check_refusal(world: &World, what: &str, disk: &Disk, named: &str) -> Result<()> {
-    let before = digest(disk)?;
+    let before = ends(disk)?;
     let pool = define(world, what, &disk.device, "ext4", &none()).await?;
     refused(pool.build(&none()).await, ErrorKind::AlreadyBuilt, named)?;
-    ensure!(digest(disk)? == before, "it was changed all the same");
+    ensure!(ends(disk)? == before, "it was changed all the same");
     ensure!(!world.pools().join(what).exists(), "the target of a refused build is left");
     pool.build(&with("overwrite", true)).await?;
     pool.start(&none()).await?;
@@ -248,10 +249,14 @@ async fn check_refusal(world: &World, what: &str, disk: &Disk, named: &str) -> R
     Ok(())
 }
 
-fn digest(disk: &Disk) -> Result<Vec<u8>> {
-    let output = Command::new("sha256sum").arg(&disk.file).output()?;
-    ensure!(output.status.success());
-    Ok(output.stdout)
+/// Both ends of a disk, where all that could be made there begins or ends.
+fn ends(disk: &Disk) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(&disk.file)?;
+    let mut bytes = vec![0; 16 << 20];
+    let (head, tail) = bytes.split_at_mut(8 << 20);
+    file.read_exact_at(head, 0)?;
+    file.read_exact_at(tail, file.metadata()?.len() - (8 << 20))?;
+    Ok(bytes)
 }
 
 /// The superblock of md version 1.0, which is at the end of its device.

@@ -14,6 +14,11 @@ pub(in crate::backend) trait ImagePool: Send + Sync {
     /// As [`Backend::info`].
     fn info(&self) -> &'static BackendInfo;
 
+    /// As [`Backend::format_tools`].
+    fn format_tools(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// As [`Backend::check_definition`].
     fn check_definition(&self, pool: &PoolDef) -> Result<()>;
 
@@ -43,6 +48,10 @@ pub(in crate::backend) trait ImagePool: Send + Sync {
 impl<T: ImagePool> Backend for T {
     fn info(&self) -> &'static BackendInfo {
         ImagePool::info(self)
+    }
+
+    fn format_tools(&self) -> &'static [&'static str] {
+        ImagePool::format_tools(self)
     }
 
     fn check_definition(&self, pool: &PoolDef) -> Result<()> {
