@@ -94,7 +94,8 @@ static FORMATS: [Format; 13] = [
         name: "ufs",
         probed: &["ufs"],
         fs_type: "ufs",
-        options: &["ufstype=ufs2"],
+        // The usual kernel cannot write it, and refuses to mount it as if it could.
+        options: &["ufstype=ufs2", "ro"],
         maker: Nothing("no program for Linux makes one on a device; make it with FreeBSD's newfs"),
     },
     Format {
