@@ -3,8 +3,8 @@
 # dies half-way are the bus tier's.)
 # limit: 1500
 
-# pool FORMAT: a pool of that format on a disk that is blank.
-pool() {
+# on_blank_disk FORMAT: a pool of that format on a disk that is blank.
+on_blank_disk() {
     wipefs --all --force --quiet "$(disk disk0)"
     define data <<XML
 <pool type='fs'><name>data</name><source><device path='$(disk disk0)'/><format type='$1'/></source>
@@ -34,7 +34,7 @@ end() {
 }
 
 is_built_and_mounted() {
-    pool "$1"
+    on_blank_disk "$1"
     refused NotBuilt poolctl start data
     poolctl build data
     refused AlreadyBuilt poolctl build data
@@ -48,7 +48,7 @@ is_built_and_mounted() {
 is_mounted() {
     local format=$1
     shift
-    pool "$format"
+    on_blank_disk "$format"
     refused NotSupported poolctl build data
     "$@"
     used "$([ "$format" = auto ] || echo read-only)"
@@ -63,7 +63,7 @@ make_iso() {
     dd if="$work/iso" of="$(disk disk0)" bs=1M conv=fsync status=none
 }
 why_not_built() {
-    pool "$1" >&2
+    on_blank_disk "$1" >&2
     poolctl build data 2>&1 | sed -n 's/.*: //p'
     poolctl undefine data >&2
 }
@@ -71,7 +71,7 @@ why_not_built() {
 # is_refused FORMAT ERROR: it cannot be built; the note says why.
 is_refused() {
     local why
-    pool "$1"
+    on_blank_disk "$1"
     poolctl build data 2>"$work/why" && return 1
     cat "$work/why"
     refused "$2" poolctl build data
