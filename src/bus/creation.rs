@@ -6,8 +6,8 @@ use super::settings::{invalid, permissions};
 use crate::backend::{BuildMode, Preallocation};
 use crate::engine::Engine;
 use crate::model::{
-    BackingStore, Encryption, Permissions, PoolDef, PoolType, Result, SecretRef, Uuid, VolumeDef,
-    VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
+    BackingStore, Encryption, Permissions, PoolDef, PoolType, Provisioning, Result, SecretRef,
+    Uuid, VolumeDef, VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
 };
 
 /// The option `build`.
@@ -85,12 +85,30 @@ pub(super) fn volume(
         features: (features != VolumeFeatures::default()).then_some(features),
         encryption: encryption(options)?,
         backing,
+        provisioning: provisioning(pool_type, options)?,
+        thin_pool: options.text("thin-pool").map(VolumeName::new).transpose()?,
     })
 }
 
 /// The volume that Clone's options describe; what they leave open is as in the source.
 pub(super) fn cloned(pool: &PoolDef, name: &str, options: &Options) -> Result<VolumeDef> {
     Ok(VolumeDef { capacity: None, ..volume(pool.pool_type, name, 0, options)? })
+}
+
+/// How the blocks of a device are to be provided.
+fn provisioning(pool_type: PoolType, options: &Options) -> Result<Option<Provisioning>> {
+    let choice = pool_type.info().provisionings;
+    let given = ["provisioning", "thin-pool"].into_iter().find(|key| options.text(key).is_some());
+    if let Some(key) = given.filter(|_| choice.is_empty()) {
+        return Err(invalid(format!("option {key:?} means nothing for {pool_type} pools")));
+    }
+    let Some(word) = options.text("provisioning") else { return Ok(None) };
+    let found = Provisioning::from_name(word).filter(|found| choice.contains(found));
+    found.map(Some).ok_or_else(|| {
+        let words: Vec<_> = choice.iter().map(|one| one.as_str()).collect();
+        let words = words.join(" ");
+        invalid(format!("option \"provisioning\" is one of {words}, not {word:?}"))
+    })
 }
 
 /// The encryption that the options ask for.

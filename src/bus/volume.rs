@@ -4,14 +4,22 @@ use super::exposed::{Exposed, Property, Selected};
 use super::pool::path_value;
 use super::table;
 use crate::engine::{PoolHandle, PoolSnapshot};
-use crate::model::{Error, ErrorKind, Result, Uuid, Volume, VolumeName};
+use crate::model::{BlockAttributes, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::path::{NONE, ObjectRef, volume_path};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::sync::Arc;
+use zbus::Variant;
 use zbus::wire::{Signature, Type, signature};
 
 /// What no owner, group or mode is on the bus.
 const NO_ID: u32 = u32::MAX;
+
+/// What no fullness is on the bus.
+const UNKNOWN: u32 = u32::MAX;
+
+fn name_or_empty(name: Option<&VolumeName>) -> Variant<'static> {
+    Variant::from(name.map_or("", |name| name.as_str()).to_owned())
+}
 
 /// A volume that a call is for.
 #[derive(Clone)]
@@ -56,11 +64,23 @@ impl VolumeView {
         }
     }
 
+    fn block(&self) -> Option<&BlockAttributes> {
+        self.volume.block.as_deref()
+    }
+
     /// A bound from above of what its texts and its path take in a message.
     pub(super) fn text_size(&self) -> usize {
         let volume = &self.volume;
         let backing = volume.backing().map_or(0, |backing| backing.path.len());
-        volume.name.as_str().len() * 4 + volume.key().len() + volume.path.len() + backing + 256
+        let block = self.block();
+        let names = block.iter().flat_map(|block| [&block.origin, &block.thin_pool]).flatten();
+        let names: usize = names.map(|name| name.as_str().len()).sum();
+        volume.name.as_str().len() * 4
+            + volume.key().len()
+            + volume.path.len()
+            + backing
+            + names
+            + 384
     }
 }
 
@@ -86,6 +106,22 @@ impl Exposed for VolumeView {
         Property::new("BackingFormat", |view| {
             let format = view.volume.backing().and_then(|backing| backing.format);
             format.map_or("", |format| format.as_str()).into()
+        }),
+        Property::new("Provisioning", |view| {
+            let provisioning = view.block().and_then(|block| block.provisioning);
+            provisioning.map_or("", |provisioning| provisioning.as_str()).into()
+        }),
+        Property::new("Origin", |view| {
+            name_or_empty(view.block().and_then(|block| block.origin.as_ref()))
+        }),
+        Property::new("ThinPool", |view| {
+            name_or_empty(view.block().and_then(|block| block.thin_pool.as_ref()))
+        }),
+        Property::throttled("DataUsed", |view| {
+            view.block().and_then(|block| block.data_used).unwrap_or(UNKNOWN).into()
+        }),
+        Property::throttled("MetadataUsed", |view| {
+            view.block().and_then(|block| block.metadata_used).unwrap_or(UNKNOWN).into()
         }),
         Property::new("Encrypted", |view| view.volume.encrypted().into()),
         Property::new("Incomplete", |view| view.volume.incomplete.is_some().into()),

@@ -13,6 +13,8 @@ pub(super) type Record = Map<String, Value>;
 const TIMES: &[&str] = &["last-refresh", "next-try", "modified", "started", "ended"];
 /// Owner, group and mode, of which the largest number means none.
 const PERMISSIONS: &[&str] = &["mode", "owner", "group"];
+/// How full things are, of which the largest number means that it is not known.
+const FULLNESS: &[&str] = &["data-used", "metadata-used"];
 /// Pairs of error name and message, empty for none.
 const ERRORS: &[&str] = &["last-error", "error"];
 
@@ -40,7 +42,7 @@ pub(super) fn changes(properties: &Properties) -> Record {
 
 fn meaning(key: &str, value: Value) -> Value {
     if TIMES.contains(&key) && value == 0
-        || PERMISSIONS.contains(&key) && value == u32::MAX
+        || (PERMISSIONS.contains(&key) || FULLNESS.contains(&key)) && value == u32::MAX
         || key == "target-path" && value == ""
     {
         return Value::Null;

@@ -195,6 +195,12 @@ pub(super) struct VolumeSettings {
     /// Secret with the passphrase: UUID or usage
     #[arg(long, conflicts_with = "xml")]
     secret: Option<String>,
+    /// How its blocks are provided, in a logical pool: thick, thin, snapshot, sparse or thin-pool
+    #[arg(long, value_name = "HOW", conflicts_with = "xml")]
+    provisioning: Option<String>,
+    /// Thin pool that it is thin in, by name [default: the only one there is]
+    #[arg(long, value_name = "NAME", conflicts_with = "xml")]
+    thin_pool: Option<String>,
 }
 
 impl VolumeSettings {
@@ -209,6 +215,8 @@ impl VolumeSettings {
             ("label", &self.label),
             ("encryption", &self.encryption),
             ("secret", &self.secret),
+            ("provisioning", &self.provisioning),
+            ("thin-pool", &self.thin_pool),
         ] {
             put(options, key, value.clone());
         }
@@ -261,6 +269,12 @@ pub(super) struct CloneSettings {
     /// Secret with the passphrase: UUID or usage
     #[arg(long)]
     secret: Option<String>,
+    /// How its blocks are provided, in a logical pool: thick, thin or sparse
+    #[arg(long, value_name = "HOW")]
+    provisioning: Option<String>,
+    /// Thin pool that it is thin in, by name [default: the only one there is]
+    #[arg(long, value_name = "NAME")]
+    thin_pool: Option<String>,
 }
 
 impl CloneSettings {
@@ -272,6 +286,8 @@ impl CloneSettings {
             ("label", &self.label),
             ("encryption", &self.encryption),
             ("secret", &self.secret),
+            ("provisioning", &self.provisioning),
+            ("thin-pool", &self.thin_pool),
         ] {
             put(options, key, value.clone());
         }

@@ -34,6 +34,8 @@ pub(super) enum Shown {
     Time,
     /// Permission bits.
     Mode,
+    /// Hundredths of a percent.
+    Percent,
     /// `{name, message}`.
     Error,
 }
@@ -53,6 +55,7 @@ pub(super) fn show(value: &Value, shown: Shown, view: View) -> Option<String> {
         Shown::Number | Shown::IfAny => number?.to_string(),
         Shown::Flag => if value.as_bool()? { "yes" } else { "no" }.to_owned(),
         Shown::Time => format_time(number?),
+        Shown::Percent => format!("{}.{:02} %", number? / 100, number? % 100),
         Shown::Mode => format!("{:04o}", number?),
         Shown::Error => value.get("message")?.as_str()?.to_owned(),
         Shown::Text => match value {

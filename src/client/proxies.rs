@@ -199,6 +199,16 @@ pub trait Volume {
     #[zbus(property(emits_changed_signal = "false"))]
     fn backing_format(&self) -> Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn provisioning(&self) -> Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn origin(&self) -> Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn thin_pool(&self) -> Result<String>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn data_used(&self) -> Result<u32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn metadata_used(&self) -> Result<u32>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn encrypted(&self) -> Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn incomplete(&self) -> Result<bool>;

@@ -32,7 +32,7 @@ pub use source::{
 pub use text::{clean_path, unprintable};
 pub use uuid::Uuid;
 pub use volume::{
-    BackingStore, Encryption, Extent, ImageAttributes, Timestamps, Usage, Volume, VolumeDef,
-    VolumeFeatures, VolumeKind,
+    BackingStore, BlockAttributes, Encryption, Extent, ImageAttributes, Provisioning, Timestamps,
+    Usage, Volume, VolumeDef, VolumeFeatures, VolumeKind,
 };
 pub use wipe::WipeAlgorithm;

@@ -1,6 +1,6 @@
 //! The fourteen types of pool, and what each needs and offers, as one table.
 
-use super::{AuthKind, VolumeFormat, VolumeKind};
+use super::{AuthKind, Provisioning, VolumeFormat, VolumeKind};
 use std::fmt;
 
 /// Type of a pool.
@@ -65,6 +65,8 @@ pub struct PoolTypeInfo {
     pub volume_formats: &'static [VolumeFormat],
     /// The one taken when none is given.
     pub default_volume_format: Option<VolumeFormat>,
+    /// How the blocks of a volume can be provided; empty where there is no choice.
+    pub provisionings: &'static [Provisioning],
     /// Kind of a volume unless it says otherwise.
     pub volume_kind: VolumeKind,
     /// Fewest and most servers.
@@ -107,6 +109,7 @@ const PLAIN: PoolTypeInfo = PoolTypeInfo {
     default_source_format: None,
     volume_formats: &[],
     default_volume_format: None,
+    provisionings: &[],
     volume_kind: VolumeKind::Block,
     hosts: (0, 0),
     devices: (0, 0),
@@ -199,6 +202,7 @@ static TABLE: [PoolTypeInfo; 14] = [
         name: "logical",
         source_formats: &["unknown", "lvm2"],
         default_source_format: Some("lvm2"),
+        provisionings: &Provisioning::ALL,
         devices: (0, MANY),
         source_name: Need::Filled,
         target: Need::Filled,

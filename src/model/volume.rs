@@ -80,6 +80,10 @@ pub struct VolumeDef {
     pub encryption: Option<Encryption>,
     /// The image this one is a difference to.
     pub backing: Option<BackingStore>,
+    /// How its blocks are provided, where the pool has a choice; absent means: as the rest says.
+    pub provisioning: Option<Provisioning>,
+    /// The thin pool that its blocks come from, by name.
+    pub thin_pool: Option<VolumeName>,
 }
 
 impl VolumeDef {
@@ -103,7 +107,46 @@ impl VolumeDef {
             features: None,
             encryption: None,
             backing: None,
+            provisioning: None,
+            thin_pool: None,
         }
+    }
+}
+
+/// How the blocks of a device are provided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Provisioning {
+    /// All of them from the beginning.
+    Thick,
+    /// Each when it is first written, from a store that others share.
+    Thin,
+    /// Those in which it differs from another volume, in a store of its own.
+    Snapshot,
+    /// Those that were written, in a store of its own.
+    Sparse,
+    /// It is the store that thin ones share.
+    ThinPool,
+}
+
+impl Provisioning {
+    /// All ways.
+    pub const ALL: [Provisioning; 5] =
+        [Self::Thick, Self::Thin, Self::Snapshot, Self::Sparse, Self::ThinPool];
+
+    /// The word on the bus and in documents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Thick => "thick",
+            Self::Thin => "thin",
+            Self::Snapshot => "snapshot",
+            Self::Sparse => "sparse",
+            Self::ThinPool => "thin-pool",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == name)
     }
 }
 
@@ -217,6 +260,23 @@ pub struct Volume {
     pub incomplete: Option<Box<str>>,
     /// Ranges of the source it lies on.
     pub extents: Vec<Extent>,
+    /// What is to be said of a device only.
+    pub block: Option<Box<BlockAttributes>>,
+}
+
+/// What is to be said of a volume that is a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlockAttributes {
+    /// How its blocks are provided, where the pool has a choice.
+    pub provisioning: Option<Provisioning>,
+    /// The volume of its pool that it is or was a snapshot of.
+    pub origin: Option<VolumeName>,
+    /// The thin pool that its blocks come from.
+    pub thin_pool: Option<VolumeName>,
+    /// How full its store is, in hundredths of a percent.
+    pub data_used: Option<u32>,
+    /// How full the store of its metadata is, in hundredths of a percent.
+    pub metadata_used: Option<u32>,
 }
 
 /// What an image's header says beyond format and capacity.
@@ -245,6 +305,17 @@ impl Volume {
         self.image.as_ref().and_then(|image| image.backing.as_ref())
     }
 
+    /// The volume that it is or was a snapshot of, as a document says it.
+    fn origin_store(&self) -> Option<BackingStore> {
+        let origin = self.block.as_ref()?.origin.as_ref()?;
+        let directory = self.path.rsplit_once('/')?.0;
+        Some(BackingStore {
+            path: format!("{directory}/{origin}"),
+            format: None,
+            permissions: None,
+        })
+    }
+
     /// The format of its content: a partition's type says nothing of that, its bytes are a guest's.
     pub fn content(&self) -> VolumeFormat {
         match self.format.is_image() {
@@ -261,6 +332,7 @@ impl Volume {
     /// The document that describes this volume.
     pub fn to_def(&self) -> VolumeDef {
         let image = self.image.as_deref().cloned().unwrap_or_default();
+        let block = self.block.as_deref().cloned().unwrap_or_default();
         VolumeDef {
             name: self.name.clone(),
             key: Some(self.key().to_owned()),
@@ -285,7 +357,9 @@ impl Volume {
             features: (image.compat == Some("1.1") || image.features != VolumeFeatures::default())
                 .then_some(image.features),
             encryption: image.encryption,
-            backing: image.backing,
+            backing: image.backing.or_else(|| self.origin_store()),
+            provisioning: block.provisioning,
+            thin_pool: block.thin_pool,
         }
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! As in libvirt, some things are written and never read (physical, extents, timestamps), and one
 //! is read and never written (nocow, a wish for the creation).
+//!
+//! What libvirt's documents cannot say, how the blocks of a device are provided, is
+//! `<provisioning type= pool=>` of a namespace of ours.
 
 use super::element::Element;
 use super::permissions;
 use super::source::write_secret;
 use super::writer::Writer;
 use crate::model::{
-    BackingStore, Encryption, Extent, Permissions, PoolType, Result, Timestamps, VolumeDef,
-    VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
+    BackingStore, Encryption, Extent, Permissions, PoolType, Provisioning, Result, Timestamps,
+    VolumeDef, VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
 };
 use std::fmt::Display;
 
@@ -63,7 +66,11 @@ pub(super) const VOCABULARY: &[&str] = &[
     "clusterSize",
     "features",
     "backingStore",
+    "provisioning",
 ];
+
+/// Our namespace.
+const POOLD: &str = "https://poold.org/xmlns/volume/1";
 
 /// Formats of encryption.
 const ENCRYPTIONS: &[&str] = &["default", "qcow", "luks", "luks2", "luks-any"];
@@ -108,6 +115,15 @@ pub(super) fn read(volume: &Element<'_>, pool_type: PoolType) -> Result<VolumeDe
     match volume.element("target", TARGET)? {
         Some(target) => read_target(&mut def, &target, pool_type)?,
         None => def.format = default_format(pool_type),
+    }
+    if let Some(element) = volume.in_namespace(Some(POOLD), "provisioning", &[])? {
+        let what = "way to provide blocks (thick thin snapshot sparse thin-pool)";
+        def.provisioning = element.parsed_attribute("type", what, Provisioning::from_name)?;
+        def.thin_pool = element.parsed_attribute("pool", "name of a volume", VolumeName::found)?;
+        let choice = pool_type.info().provisionings;
+        if choice.is_empty() || def.provisioning.is_some_and(|one| !choice.contains(&one)) {
+            return Err(element.invalid(format!("is not what {pool_type} pools can do")));
+        }
     }
     if pool_type == PoolType::Sheepdog {
         def.permissions.get_or_insert_default().mode.get_or_insert(SHEEPDOG_MODE);
@@ -257,7 +273,18 @@ pub(super) fn write(out: &mut Writer, volume: &VolumeDef, pool_type: PoolType) {
                 permissions::write(out, backing.permissions.as_ref());
             });
         }
+        write_provisioning(out, volume);
     });
+}
+
+fn write_provisioning(out: &mut Writer, volume: &VolumeDef) {
+    let provisioning = volume.provisioning.map(Provisioning::as_str);
+    let mut attributes: Vec<(&str, &dyn Display)> = vec![("xmlns:poold", &POOLD)];
+    attributes.extend(provisioning.as_ref().map(|word| ("type", word as &dyn Display)));
+    attributes.extend(volume.thin_pool.as_ref().map(|name| ("pool", name as &dyn Display)));
+    if attributes.len() > 1 {
+        out.empty("poold:provisioning", &attributes);
+    }
 }
 
 fn write_target(out: &mut Writer, volume: &VolumeDef, pool_type: PoolType) {

@@ -241,6 +241,7 @@ impl<'a> Reader<'a> {
             image: None,
             incomplete: None,
             extents: Vec::new(),
+            block: None,
         }
     }
 }

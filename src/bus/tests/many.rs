@@ -55,6 +55,7 @@ fn volume(number: usize) -> Volume {
         image: None,
         incomplete: None,
         extents: Vec::new(),
+        block: None,
     }
 }
 

@@ -158,6 +158,7 @@ pub fn volume(pool: &PoolDef, name: &VolumeName, size: u64) -> Volume {
         image: None,
         incomplete: None,
         extents: Vec::new(),
+        block: None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What documents mean, told by example.
 
 use crate::model::{
-    Adapter, FcParent, PciAddress, PoolType, RefreshAllocation, ScsiHost, SecretUsage, Usage,
-    VolumeFormat, VolumeKind,
+    Adapter, FcParent, PciAddress, PoolType, Provisioning, RefreshAllocation, ScsiHost,
+    SecretUsage, Usage, VolumeFormat, VolumeKind,
 };
 use crate::xml::*;
 
@@ -54,6 +54,27 @@ fn what_libvirt_has_not_is_in_a_namespace_of_our_own() {
     assert_eq!(parse_pool(&document("")).unwrap().volume_permissions, None);
     for wrong in ["mode='9'", "mode='04755'", "owner='root'"] {
         assert!(parse_pool(&document(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn how_blocks_are_provided_is_in_a_name_space_of_ours() {
+    let document = |attributes: &str| {
+        format!(
+            "<volume><name>v</name><capacity>8</capacity>\
+             <p:provisioning xmlns:p='https://poold.org/xmlns/volume/1' {attributes}/></volume>"
+        )
+    };
+    let text = document("type='thin' pool='store'");
+    let volume = parse_volume(&text, PoolType::Logical).unwrap();
+    assert_eq!(volume.provisioning, Some(Provisioning::Thin));
+    assert_eq!(volume.thin_pool.as_ref().map(|name| name.as_str()), Some("store"));
+    let written = write_volume(&volume, PoolType::Logical);
+    assert!(written.contains("<poold:provisioning xmlns:poold="), "{written}");
+    assert_eq!(parse_volume(&written, PoolType::Logical).unwrap(), volume);
+    assert!(parse_volume(&text, PoolType::Dir).is_err());
+    for wrong in ["type='fat'", "pool='a/b'"] {
+        assert!(parse_volume(&document(wrong), PoolType::Logical).is_err(), "{wrong}");
     }
 }
 

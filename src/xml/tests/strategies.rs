@@ -225,12 +225,17 @@ fn volume_of(pool_type: PoolType) -> impl Strategy<Value = VolumeDef> {
     let identity = (part(), kind, of(text()), of(path()));
     let content = (size(), size(), format(pool_type), of(1..=i64::MAX.unsigned_abs()));
     let image = (of("[0-9]{1,2}\\.[0-9]{1,2}"), of(features), of(encryption()), of(backing));
-    (identity, content, permissions(), image).prop_map(
+    let provided = match pool_type.info().provisionings {
+        [] => Just((None, None)).boxed(),
+        choice => (of(select(choice)), of(part())).boxed(),
+    };
+    (identity, content, permissions(), image, provided).prop_map(
         move |(
             (name, kind, key, path),
             (capacity, allocation, format, cluster_size),
             permissions,
             image,
+            (provisioning, thin_pool),
         )| {
             let (compat, features, encryption, backing) = image;
             let name = VolumeName::new(&name).expect("a part is a name");
@@ -251,6 +256,8 @@ fn volume_of(pool_type: PoolType) -> impl Strategy<Value = VolumeDef> {
                 cluster_size,
                 encryption,
                 backing,
+                provisioning,
+                thin_pool: thin_pool.map(|name| VolumeName::new(&name).expect("a part is a name")),
                 ..VolumeDef::new(name, pool_type)
             }
         },
