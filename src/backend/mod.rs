@@ -2,7 +2,6 @@
 //!
 //! Called by `engine` on worker threads; uses `image`, `host` and `model`.
 
-#[expect(dead_code, reason = "the types that are made of devices come next")]
 mod block_volumes;
 mod context;
 mod device;
@@ -10,6 +9,7 @@ mod dir;
 mod fs;
 mod image_directory;
 mod images;
+mod logical;
 mod mount;
 mod target;
 #[cfg(test)]
@@ -427,7 +427,8 @@ fn is_source(pool: &PoolDef, event: &DeviceEvent) -> bool {
 
 /// All backends, one for each type of pool.
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(dir::Dir), Arc::new(fs::Fs)];
+    let mut all: Vec<Arc<dyn Backend>> =
+        vec![Arc::new(dir::Dir), Arc::new(fs::Fs), Arc::new(logical::Logical::default())];
     all.extend(unimplemented::backends().map(|backend| Arc::new(backend) as Arc<dyn Backend>));
     all
 }

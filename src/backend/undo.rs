@@ -1,5 +1,6 @@
 //! How steps that change storage are undone.
 
+use super::logical;
 use crate::host::Host;
 use crate::model::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,30 @@ pub enum Undo {
         /// What: a device or the name of a share.
         source: String,
     },
+    /// Take the devices of a volume group's volumes away, unless they are in use.
+    DeactivateVolumeGroup {
+        /// Its uuid, in LVM's spelling.
+        group: String,
+    },
+    /// Remove the logical volumes with a tag from a volume group.
+    RemoveLogicalVolume {
+        /// The group's uuid, in LVM's spelling.
+        group: String,
+        /// What they were made with.
+        tag: String,
+    },
+    /// Remove the volume group with a tag, if it is empty.
+    RemoveVolumeGroup {
+        /// What it was made with.
+        tag: String,
+    },
+    /// Make a device no physical volume any more, if it is in no volume group.
+    RemovePhysicalVolume {
+        /// The device.
+        device: PathBuf,
+        /// The uuid that it was made with, in LVM's spelling.
+        uuid: String,
+    },
 }
 
 impl Undo {
@@ -33,6 +58,12 @@ impl Undo {
             },
             Self::Unmount { mount_point, source } => {
                 super::mount::unmount_left_over(mount_point, source, host)
+            }
+            Self::DeactivateVolumeGroup { group } => logical::deactivate(host, group),
+            Self::RemoveLogicalVolume { group, tag } => logical::remove_volume(host, group, tag),
+            Self::RemoveVolumeGroup { tag } => logical::remove_group(host, tag),
+            Self::RemovePhysicalVolume { device, uuid } => {
+                logical::remove_physical(host, device, uuid)
             }
         }
     }

@@ -230,6 +230,18 @@ impl BlockDevice {
         names.into_iter().next()
     }
 
+    /// What udev knows of it (`ID_SERIAL`), as udev's database has it; none before udev has looked at
+    /// it, or where no udev runs.
+    pub fn udev_property(&self, name: &str) -> Option<String> {
+        let database = fs::read_to_string(self.udev_record()).ok()?;
+        let mut properties = database.lines().filter_map(|line| line.strip_prefix("E:"));
+        properties.find_map(|pair| Some(pair.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    }
+
+    fn udev_record(&self) -> PathBuf {
+        PathBuf::from(format!("/run/udev/data/b{}", self.number))
+    }
+
     /// What its node says: owner, mode and times.
     pub fn stat(&self) -> io::Result<FileStat> {
         FileStat::at(&self.node())

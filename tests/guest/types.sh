@@ -8,7 +8,7 @@
 #
 # The storage must be there again after a reboot. Each type has disks of its own; scsi3 is nobody's.
 
-TYPES=(dir fs)
+TYPES=(dir fs logical)
 
 dir_make() {
     define "$1" --build --start <<XML
@@ -40,6 +40,16 @@ half() {
     fi
     echo "$path-part$2"
 }
+
+logical_make() {
+    define "$1" --build --start <<XML
+<pool type='logical'><name>$1</name>
+<source><device path='$(half disk1 "$2")'/><name>vg-$1</name></source></pool>
+XML
+    poolctl vol create "$1/one" 64M
+}
+logical_path() { echo "/dev/vg-$1/one"; }
+logical_name() { echo one; }
 
 # each STEP [FUNCTION [ARGUMENT...]]: the step for each type, STEP.TYPE, with the type as the last argument.
 each() {

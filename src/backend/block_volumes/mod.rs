@@ -7,12 +7,14 @@
 mod fill;
 mod open;
 
+pub(super) use fill::Fresh;
+
 use super::images::Images;
 use super::{ActivePool, OpContext};
 use crate::host::BlockDevice;
 use crate::model::{
-    Declaration, Encryption, Error, ErrorKind, Extent, FormatSource, ImageAttributes, Result,
-    Timestamps, Volume, VolumeFormat, VolumeKind, VolumeName,
+    BlockAttributes, Declaration, Encryption, Error, ErrorKind, Extent, FormatSource,
+    ImageAttributes, Result, Timestamps, Volume, VolumeFormat, VolumeKind, VolumeName,
 };
 use std::path::Path;
 
@@ -45,6 +47,8 @@ pub(super) struct Found {
     pub(super) format: VolumeFormat,
     /// Where it lies.
     pub(super) extents: Vec<Extent>,
+    /// What else is to be said of it.
+    pub(super) attributes: Option<Box<BlockAttributes>>,
 }
 
 impl<'a> BlockVolumes<'a> {
@@ -94,6 +98,7 @@ impl<'a> BlockVolumes<'a> {
             image,
             incomplete: declared.and_then(|declared| declared.incomplete).map(Into::into),
             extents: found.extents,
+            block: found.attributes,
         }
     }
 
@@ -115,6 +120,12 @@ impl<'a> BlockVolumes<'a> {
             incomplete: None,
         };
         self.ctx.records.declare(self.pool.def.uuid, &volume.name, &declaration)
+    }
+
+    /// Declares a snapshot to be encrypted as its origin is.
+    pub(super) fn inherit(&self, origin: &Volume, snapshot: &Volume) -> Result<()> {
+        let encryption = origin.image.as_ref().and_then(|image| image.encryption.clone());
+        encryption.map_or(Ok(()), |encryption| self.declare_encrypted(snapshot, encryption))
     }
 
     /// Forgets what was declared of a volume that was deleted.

@@ -1,0 +1,343 @@
+# shellcheck shell=bash
+# Pools of the type logical, as LVM's own tools see them.
+# limit: 1500
+# shellcheck disable=SC2154 # work
+
+mib() { echo $(($1 << 20)); }
+
+# lvm_has GROUP NAME...: the volumes that LVM lists, hidden ones not, in this order.
+lvm_has() {
+    local group=$1
+    shift
+    is "$(lvs --noheadings -o lv_name "$group" 2>/dev/null | xargs)" "$*"
+}
+# lv GROUP/NAME FIELD: what LVM says of one.
+lv() { lvs --noheadings --nosuffix --units b -o "$2" "$1" 2>/dev/null | xargs; }
+group_is() { is "$(vgs --noheadings -o "$2" "$1" 2>/dev/null | xargs)" "$3"; }
+
+group_xml() {
+    local name=$1 device
+    shift
+    echo "<pool type='logical'><name>$name</name><source>"
+    for device; do echo "<device path='$(disk "$device")'/>"; done
+    echo "<name>$name</name><format type='lvm2'/></source><target><path>/dev/$name</path></target></pool>"
+}
+
+# sources: the names of volume groups that pools could be made from.
+sources() {
+    busctl --json=short call org.poold1 /org/poold1 org.poold1.Manager FindSources 'sa{sv}a{sv}' logical 0 0 |
+        jq -r '.data[0][]."source-name".data' | xargs
+}
+
+a_group_is_built_and_started() {
+    group_xml vg disk0 disk1 | define vg
+    pool_is vg inactive
+    refused NotBuilt poolctl start vg
+    poolctl build vg
+    group_is vg pv_count 2
+    group_is vg vg_autoactivation ""
+    group_is vg vg_tags ""
+    is "$(pvs --noheadings -o vg_name "$(disk disk0)" | xargs)" vg
+    refused AlreadyBuilt poolctl build vg
+    poolctl start vg
+    pool_is vg active
+    has_volumes vg
+    is "$(pool_property vg capacity)" "$(vgs --noheadings --nosuffix --units b -o vg_size vg | xargs)"
+}
+step a_group_is_built_and_started
+
+volumes_of_every_kind_are_made() {
+    poolctl vol create vg/lin 64M
+    is "$(bytes /dev/vg/lin)" "$(mib 64)"
+    is "$(volume vg/lin provisioning)" thick
+    is "$(volume vg/lin key)" "$(lv vg/lin lv_uuid)"
+    is "$(lv vg/lin lv_tags)" ""
+    qemu_opens /dev/vg/lin raw "$(mib 64)"
+    refused Exists poolctl vol create vg/lin 64M
+
+    poolctl vol create vg/snap --backing vg/lin --allocation 16M
+    is "$(volume vg/snap provisioning)" snapshot
+    is "$(volume vg/snap origin)" lin
+    is "$(volume vg/snap capacity)" "$(mib 64)"
+    is "$(volume vg/snap allocation)" "$(mib 16)"
+    is "$(lv vg/snap origin)" lin
+    poolctl vol dump vg/snap | grep -q '<path>/dev/vg/lin</path>'
+
+    poolctl vol create vg/sparse 256M --allocation 16M
+    is "$(volume vg/sparse provisioning)" sparse
+    is "$(bytes /dev/vg/sparse)" "$(mib 256)"
+    is "$(lv vg/sparse lv_size)" "$(mib 16)"
+
+    poolctl vol create vg/store 32M --provisioning thin-pool
+    is "$(volume vg/store provisioning)" thin-pool
+    poolctl vol create vg/thin 128M --thin-pool store
+    is "$(volume vg/thin thin-pool)" store
+    is "$(bytes /dev/vg/thin)" "$(mib 128)"
+    cat >"$work/thin.xml" <<XML
+<volume><name>thin2</name><capacity unit='M'>48</capacity>
+  <provisioning xmlns='https://poold.org/xmlns/volume/1' type='thin'/></volume>
+XML
+    poolctl vol create vg --xml "$work/thin.xml"
+    is "$(lv vg/thin2 pool_lv)" store
+    poolctl vol create vg/thin-snap --backing vg/thin
+    is "$(volume vg/thin-snap provisioning)" thin
+    is "$(volume vg/thin-snap origin)" thin
+    test -b /dev/vg/thin-snap
+    has_volumes vg lin snap sparse store thin thin-snap thin2
+    lvm_has vg lin snap sparse store thin thin-snap thin2
+    refused NotSupported poolctl vol download vg/store "$work/nothing"
+    refused NotSupported poolctl vol wipe vg/sparse
+    refused NoSpace poolctl vol create vg/huge 100G
+    lvm_has vg lin snap sparse store thin thin-snap thin2
+}
+step volumes_of_every_kind_are_made
+
+an_encrypted_volume_is_one_for_qemu() {
+    printf secret >"$work/passphrase"
+    poolctl secret set --usage-name lv "$work/passphrase"
+    poolctl vol create vg/locked 32M --encryption luks --secret lv
+    # With its header, in extents of 4 MiB.
+    is "$(bytes /dev/vg/locked)" "$(mib 36)"
+    is "$(volume vg/locked capacity)" "$(mib 34)"
+    qemu-img info --output=json /dev/vg/locked | jq -e '.format == "luks"'
+    is "$(volume vg/locked encrypted)" true
+    poolctl vol delete vg/locked
+}
+step an_encrypted_volume_is_one_for_qemu
+
+content_goes_in_out_and_across() {
+    head -c "$(mib 64)" /dev/urandom >"$work/content"
+    poolctl vol upload vg/lin "$work/content"
+    cmp "$work/content" /dev/vg/lin
+    poolctl vol download vg/lin "$work/back"
+    cmp "$work/content" "$work/back"
+    rm "$work/back"
+    define files --build --start <<XML
+<pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
+XML
+    poolctl vol clone vg/lin files/copy.qcow2 --format qcow2
+    qemu-img compare -f raw -F qcow2 /dev/vg/lin /srv/files/copy.qcow2
+    poolctl vol clone files/copy.qcow2 vg/again --format raw
+    cmp "$work/content" /dev/vg/again
+    is "$(lv vg/again lv_tags)" ""
+    poolctl vol delete vg/again
+    rm "$work/content"
+}
+step content_goes_in_out_and_across
+
+sizes_change() {
+    poolctl vol create vg/grow 16M
+    hold /dev/vg/grow raw
+    poolctl vol resize vg/grow 32M
+    is "$(bytes /dev/vg/grow)" "$(mib 32)"
+    refused Busy poolctl vol resize vg/grow 16M --shrink
+    refused Busy poolctl vol delete vg/grow
+    let_go /dev/vg/grow
+    refused InvalidArgument poolctl vol resize vg/grow 16M
+    poolctl vol resize vg/grow 16M --shrink
+    is "$(lv vg/grow lv_size)" "$(mib 16)"
+    # LVM does not do that while there are snapshots.
+    refused Busy poolctl vol resize vg/lin 80M
+    poolctl vol resize vg/thin 160M
+    is "$(bytes /dev/vg/thin)" "$(mib 160)"
+    printf data | dd of=/dev/vg/grow conv=notrunc
+    poolctl vol wipe vg/grow
+    cmp -n "$(mib 16)" /dev/vg/grow /dev/zero
+    poolctl vol delete vg/grow
+    not test -e /dev/vg/grow
+    lvm_has vg lin snap sparse store thin thin-snap thin2
+}
+step sizes_change
+
+what_others_need_stays() {
+    refused Busy poolctl vol delete vg/lin
+    refused Busy poolctl vol delete vg/store
+    poolctl vol delete vg/snap
+    poolctl vol delete vg/sparse
+    poolctl vol delete vg/thin
+    # It stands alone.
+    test -b /dev/vg/thin-snap
+    lvm_has vg lin store thin-snap thin2
+}
+step what_others_need_stays
+
+a_full_thin_pool_takes_no_more_volumes() {
+    dd if=/dev/zero of=/dev/vg/thin2 bs=1M count=31 oflag=direct
+    poolctl refresh vg
+    is "$(volume vg/store data-used)" 9687
+    refused NoSpace poolctl vol create vg/more 8M --provisioning thin
+    refused NoSpace poolctl vol create vg/more --backing vg/thin2
+    lvm_has vg lin store thin-snap thin2
+    poolctl vol resize vg/store 64M
+    poolctl vol create vg/more 8M --provisioning thin
+    poolctl vol delete vg/more
+}
+step a_full_thin_pool_takes_no_more_volumes
+
+what_is_made_outside_appears_by_itself() {
+    lvcreate -y -L 8M -n outside vg
+    wait_for 60 "it is a volume" volume vg/outside name
+    is "$(volume vg/outside capacity)" "$(mib 8)"
+    lvextend -L 16M vg/outside
+    wait_for 60 "it is larger" outside_has "$(mib 16)"
+    lvremove -y vg/outside
+    wait_for 60 "it is gone" has_volumes vg lin store thin-snap thin2
+}
+outside_has() { is "$(volume vg/outside capacity)" "$1"; }
+step what_is_made_outside_appears_by_itself
+
+# Clones are slow enough to be killed in the middle of.
+a_volume_that_was_being_made_goes_with_the_daemon() {
+    local pid
+    poolctl vol create vg/source 300M
+    poolctl --no-wait vol clone vg/source half
+    wait_for 60 "LVM has it" test -e /dev/vg/half
+    pid=$(daemon_pid)
+    kill -9 "$pid"
+    wait_for 60 "another daemon" not_pid "$pid"
+    poolctl list
+    wait_for 60 "it is gone" not lvs vg/half
+    has_volumes vg lin source store thin-snap thin2
+    pool_is vg active
+    poolctl vol delete vg/source
+}
+not_pid() { [ "$(daemon_pid)" != 0 ] && [ "$(daemon_pid)" != "$1" ]; }
+step a_volume_that_was_being_made_goes_with_the_daemon
+
+a_group_stops_and_starts_again() {
+    hold /dev/vg/lin raw
+    refused Busy poolctl stop vg 2>"$work/said"
+    grep -q "volume lin: qemu-system-x86, process [0-9]* uses it" "$work/said"
+    test -b /dev/vg/thin2
+    let_go /dev/vg/lin
+    poolctl stop vg
+    not test -e /dev/vg/lin
+    is "$(lvs --noheadings -o lv_active vg | xargs)" ""
+    poolctl start vg
+    test -b /dev/vg/lin
+    # With what LVM passes over by itself.
+    lvchange -ky -an vg/thin-snap
+    poolctl stop vg
+    poolctl start vg
+    test -b /dev/vg/thin-snap
+}
+step a_group_stops_and_starts_again
+
+an_adopted_group_is_left_as_it_was() {
+    poolctl stop vg
+    vgchange -ay vg
+    poolctl start vg
+    poolctl stop vg
+    test -b /dev/vg/lin
+    poolctl start vg
+    poolctl stop vg --release
+    not test -e /dev/vg/lin
+    poolctl start vg
+}
+step an_adopted_group_is_left_as_it_was
+
+groups_that_are_not_ours_are_refused() {
+    poolctl stop vg
+    vgexport vg
+    refused Conflict poolctl start vg
+    vgimport vg
+    vgchange -y --systemid other vg
+    refused Conflict poolctl start vg
+    vgchange -y --config 'local/extra_system_ids=["other"]' --systemid '' vg
+    is "$(sources)" vg
+    poolctl start vg
+    poolctl stop vg
+}
+step groups_that_are_not_ours_are_refused
+
+a_group_that_is_not_whole_is_refused() {
+    group_xml broken scsi0 scsi1 | define broken --build --start
+    poolctl vol create broken/v 16M
+    poolctl stop broken
+    unplug scsi1
+    refused Inaccessible poolctl start broken
+    plug_in
+    poolctl start broken
+    has_volumes broken v
+    poolctl stop broken
+    refused Busy poolctl delete broken
+    poolctl delete broken --volumes
+    not vgs broken
+    not pvs "$(disk scsi0)"
+    poolctl undefine broken
+}
+step a_group_that_is_not_whole_is_refused
+
+# Another group's device that answers nothing.
+a_dead_device_stops_only_its_own_group() {
+    local size
+    size=$(blockdev --getsz "$(disk scsi2)")
+    # Where the disk itself is not taken for the physical volume.
+    dmsetup create lazy --table "0 $((size - 4096)) linear $(disk scsi2) 4096"
+    pvcreate -y /dev/mapper/lazy
+    vgcreate dead /dev/mapper/lazy
+    settle
+    group_xml dead | define dead
+    poolctl start dead
+    dmsetup suspend lazy
+    poolctl start vg
+    poolctl vol create vg/beside 8M
+    poolctl vol delete vg/beside
+    poolctl stop vg
+    refused Inaccessible poolctl refresh dead
+    dmsetup resume lazy
+    poolctl refresh dead
+    pool_is dead active
+    poolctl stop dead
+    poolctl delete dead
+    poolctl undefine dead
+    dmsetup remove lazy
+}
+step a_dead_device_stops_only_its_own_group
+
+devices_with_data_or_in_use_are_not_built_on() {
+    mkfs.ext4 -q "$(disk scsi3)"
+    group_xml new scsi3 | define new
+    refused AlreadyBuilt poolctl build new
+    mount "$(disk scsi3)" /mnt
+    refused Busy poolctl build new --overwrite
+    umount /mnt
+    blkid -o value -s TYPE "$(disk scsi3)" | grep -q ext4
+    poolctl build new --overwrite
+    poolctl start new
+    poolctl stop new
+    poolctl delete new
+    # Another group's.
+    vgcreate -y others "$(disk scsi3)"
+    refused AlreadyBuilt poolctl build new
+    vgremove others
+    pvremove "$(disk scsi3)"
+    poolctl undefine new
+}
+step devices_with_data_or_in_use_are_not_built_on
+
+a_group_inside_a_volume_is_not_seen() {
+    poolctl start vg
+    poolctl vol create vg/guest 32M
+    vgcreate --config 'devices{scan_lvs=1}' inner /dev/vg/guest
+    settle
+    group_xml inner | define inner
+    refused NotBuilt poolctl start inner
+    is "$(sources)" vg
+    poolctl undefine inner
+    vgremove --config 'devices{scan_lvs=1}' inner
+    poolctl vol delete vg/guest
+}
+step a_group_inside_a_volume_is_not_seen
+
+a_group_is_destroyed() {
+    poolctl stop vg
+    refused Busy poolctl delete vg
+    poolctl delete vg --volumes
+    not vgs vg
+    not pvs "$(disk disk0)"
+    refused NotBuilt poolctl start vg
+    poolctl undefine vg
+    not poolctl show vg
+}
+step a_group_is_destroyed
