@@ -73,7 +73,8 @@ impl MountTable {
         Self::parse(&bytes)
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    /// The table from what the kernel wrote.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines
             .map(|line| parse_line(line).ok_or_else(|| unknown(line)))

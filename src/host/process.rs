@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Longest standard output.
 const STDOUT_LIMIT: usize = 16 << 20;
@@ -36,7 +37,7 @@ pub(super) struct Running {
     /// Readable when the program has ended.
     ended: OwnedFd,
     stdin: Option<ChildStdin>,
-    input: Vec<u8>,
+    input: Zeroizing<Vec<u8>>,
     written: usize,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
@@ -88,7 +89,7 @@ impl Running {
                 group,
                 ended,
                 stdin: child.stdin.take(),
-                input: input.to_vec(),
+                input: input.to_vec().into(),
                 written: 0,
                 stdout: child.stdout.take(),
                 stderr: child.stderr.take(),

@@ -8,6 +8,7 @@ use crate::model::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Where programs are looked for, and all of their PATH.
 pub(super) const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -15,14 +16,14 @@ pub(super) const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/b
 const LONGEST_LINE: usize = 400;
 
 /// A program to run, found by name in the system's directories.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Command {
     /// Name, without directory.
     pub program: &'static str,
     /// Arguments.
     pub args: Vec<OsString>,
-    /// Standard input; empty means /dev/null.
-    pub input: Vec<u8>,
+    /// Standard input, which may be secret; empty means /dev/null.
+    pub input: Zeroizing<Vec<u8>>,
     /// Exit statuses that are no failure, beside 0.
     pub accept: &'static [i32],
     /// How long it and what it starts may live.
@@ -175,9 +176,9 @@ pub(super) mod tests {
     #[test]
     fn large_input_and_output_pass_at_the_same_time() {
         let input: Vec<u8> = (0..4_000_000_u32).map(|i| i as u8).collect();
-        let command = Command { program: "cat", input: input.clone(), ..Command::default() };
+        let command = Command { program: "cat", input: input.clone().into(), ..Command::default() };
         assert!(run(&command).unwrap().stdout == input);
-        let ignored = Command { input, ..sh("echo done") };
+        let ignored = Command { input: input.into(), ..sh("echo done") };
         assert_eq!(run(&ignored).unwrap().stdout, b"done\n");
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Used by [`Directory::open`](super::Directory::open) and, through [`walk`], by `backend`.
 
-use super::FileStat;
+use super::{Access, FileStat};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -62,6 +63,26 @@ pub fn walk(path: &Path, trust: Trust) -> io::Result<Option<OwnedFd>> {
         }
     }
     Ok(Some(here))
+}
+
+/// Opens the file or block device that a handle is of.
+pub fn reopen(handle: &OwnedFd, access: Access) -> io::Result<File> {
+    let own = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let access = match access {
+        Access::Read => OFlags::RDONLY,
+        Access::ReadWrite => OFlags::RDWR,
+    };
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    Ok(File::from(rustix::fs::openat(CWD, own, flags, Mode::empty())?))
+}
+
+/// Opens a file or block device for reading, through links only where they are root's.
+pub fn open_image(path: &Path) -> io::Result<File> {
+    let handle = walk(path, Trust::Links)?.ok_or_else(distrusted)?;
+    match FileStat::of(&handle)?.kind {
+        FileType::RegularFile | FileType::BlockDevice => reopen(&handle, Access::Read),
+        _ => Err(io::Error::other("it is no file or block device")),
+    }
 }
 
 /// Whether root owns it, or whoever this process is.

@@ -2,6 +2,7 @@
 //!
 //! Used by `backend`. Parsers are pure functions over bytes that trust nothing in them.
 
+pub mod declared;
 pub mod formats;
 pub mod lock;
 pub mod node;

@@ -32,10 +32,15 @@ impl Node {
         Self(node)
     }
 
-    /// An image in a file that this process has open: no exchange of its name matters.
-    pub fn of_open_file(file: &File, format: VolumeFormat, backing: Option<Node>) -> Self {
+    /// An image in a file or block device that this process has open: no exchange of its name matters.
+    pub fn of_open_file(
+        file: &File,
+        kind: VolumeKind,
+        format: VolumeFormat,
+        backing: Option<Node>,
+    ) -> Self {
         let name = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        Self::new(&name, VolumeKind::File, format, backing)
+        Self::new(&name, kind, format, backing)
     }
 
     /// The same image, whose content is encrypted with the passphrase in a secret object.

@@ -1,5 +1,6 @@
 //! Runs of qemu-img: passphrases in sealed memory, progress read from what it prints.
 
+use super::lock::Held;
 use super::node::Node;
 use crate::host::{Command, Host, Limits};
 use crate::model::{Error, ErrorKind, Result, SecretValue};
@@ -21,12 +22,15 @@ pub struct QemuImg {
     args: Vec<OsString>,
     /// What the objects name; open until it has ended.
     secrets: Vec<File>,
+    /// Images that the nodes name; open and locked until it has ended.
+    images: Vec<Held<File>>,
 }
 
 impl QemuImg {
     /// A run of a subcommand.
     pub fn new(subcommand: &'static str) -> Self {
-        Self { subcommand, objects: Vec::new(), args: Vec::new(), secrets: Vec::new() }
+        let (objects, args) = (Vec::new(), Vec::new());
+        Self { subcommand, objects, args, secrets: Vec::new(), images: Vec::new() }
     }
 
     /// Adds an argument.
@@ -38,6 +42,12 @@ impl QemuImg {
     /// Adds an existing image.
     pub fn image(self, node: &Node) -> Self {
         self.arg(node.argument())
+    }
+
+    /// Keeps images open and locked until it has ended.
+    pub fn keeping(mut self, images: Vec<Held<File>>) -> Self {
+        self.images.extend(images);
+        self
     }
 
     /// Adds an option of the format (`-o`).
@@ -84,20 +94,8 @@ impl QemuImg {
         limits: &Limits,
         progress: &mut dyn FnMut(f64),
     ) -> Result<()> {
-        let mut line = Vec::new();
-        self.arg_first("-p").start(host, limits, &mut |said| {
-            for byte in said {
-                match byte {
-                    b'\r' | b'\n' => {
-                        if let Some(part) = parse_progress(&line) {
-                            progress(part);
-                        }
-                        line.clear();
-                    }
-                    byte => line.push(*byte),
-                }
-            }
-        })
+        let mut lines = ProgressLines::default();
+        self.arg_first("-p").start(host, limits, &mut |said| lines.read(said, progress))
     }
 
     fn arg_first(mut self, argument: &str) -> Self {
@@ -106,7 +104,7 @@ impl QemuImg {
     }
 
     fn start(self, host: &dyn Host, limits: &Limits, said: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let Self { subcommand, objects, args, secrets } = self;
+        let Self { subcommand, objects, args, secrets, images } = self;
         let args = std::iter::once(subcommand.into()).chain(objects).chain(args).collect();
         let command = Command { program: "qemu-img", args, ..Command::default() };
         let mut tries = 0;
@@ -119,8 +117,34 @@ impl QemuImg {
                 done => break done,
             }
         };
-        drop(secrets);
+        drop((secrets, images));
         done.map(drop)
+    }
+}
+
+/// Longest line that could say how far it is.
+const LONGEST_LINE: usize = 64;
+
+/// What `qemu-img -p` prints, read as it comes.
+#[derive(Debug, Default)]
+pub struct ProgressLines {
+    line: Vec<u8>,
+}
+
+impl ProgressLines {
+    /// Reads some more; tells how much of a whole of 1 is done with each line that says so.
+    pub fn read(&mut self, said: &[u8], progress: &mut dyn FnMut(f64)) {
+        for byte in said {
+            match byte {
+                b'\r' | b'\n' => {
+                    parse_progress(&self.line).into_iter().for_each(&mut *progress);
+                    self.line.clear();
+                }
+                // What is longer says something else.
+                byte if self.line.len() <= LONGEST_LINE => self.line.push(*byte),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -136,7 +160,7 @@ fn parse_progress(line: &[u8]) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::host::SystemHost;
-    use crate::model::VolumeFormat;
+    use crate::model::{VolumeFormat, VolumeKind};
 
     #[test]
     fn progress_is_read_and_nonsense_is_not() {
@@ -144,6 +168,15 @@ mod tests {
         for line in [&b"(x/100%)"[..], b"(200.00/100%)", b"warning", b"", b"\xff"] {
             assert_eq!(parse_progress(line), None);
         }
+        let mut lines = ProgressLines::default();
+        let mut parts = Vec::new();
+        let long = vec![b' '; 1 << 20];
+        for said in [&b"    (0.00/100%)\r    (5"[..], b"0.00/10", b"0%)\r", &long, b"(1.00/100%)\n"]
+        {
+            lines.read(said, &mut |part| parts.push(part));
+        }
+        assert_eq!(parts, [0.0, 0.5]);
+        assert!(lines.line.capacity() <= 1 << 10);
     }
 
     fn create(dir: &tempfile::TempDir, passphrase: &[u8]) -> Result<()> {
@@ -172,7 +205,7 @@ mod tests {
             let id = check.secret(&SecretValue::new(passphrase.into())).unwrap();
             let file = File::options().read(true).write(true).open(dir.path().join("image"));
             let file = file.unwrap();
-            let node = Node::of_open_file(&file, VolumeFormat::Qcow2, None);
+            let node = Node::of_open_file(&file, VolumeKind::File, VolumeFormat::Qcow2, None);
             let run = check.arg("-q").image(&node.encrypted(&id)).arg("2M");
             run.run(&SystemHost, &Limits::default()).unwrap();
         }

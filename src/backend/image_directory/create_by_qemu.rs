@@ -8,7 +8,7 @@ use crate::host::Temporary;
 use crate::image::formats;
 use crate::image::qemu_img::QemuImg;
 use crate::image::vmdk;
-use crate::model::{BackingStore, ErrorKind, Result, VolumeDef, VolumeFormat};
+use crate::model::{ErrorKind, Result, VolumeDef, VolumeFormat};
 use std::os::fd::AsRawFd;
 
 impl ImageDirectory<'_> {
@@ -28,11 +28,8 @@ impl ImageDirectory<'_> {
         }
         let base =
             def.backing.as_ref().map(|backing| self.images().base(name, backing)).transpose()?;
-        // Nobody deletes or shrinks it while the new volume is not known yet.
-        let _base =
-            base.as_ref().map(|(volume, _)| self.images().read_base(name, volume)).transpose()?;
         let capacity = match (def.capacity, &base) {
-            (None | Some(0), Some((volume, _))) => volume.capacity,
+            (None | Some(0), Some(base)) => base.capacity,
             (capacity, _) => capacity.unwrap_or(0),
         };
         let allocated = match how {
@@ -44,13 +41,11 @@ impl ImageDirectory<'_> {
         if let Some(lock) = &lock {
             run = lock.apply(run, format).map_err(|error| self.of_volume(name, error))?;
         }
-        let mut backing = None;
-        if let Some((volume, base_format)) = &base {
+        let backing = base.as_ref().map(|base| base.store.clone());
+        if let Some(store) = &backing {
             // Unopened: it was looked at above, and what it names is nobody's business here.
-            run = run.arg("-u").arg("-b").arg(volume.path.as_ref());
-            run = run.arg("-F").arg(formats::driver(*base_format));
-            let path = volume.path.to_string();
-            backing = Some(BackingStore { path, format: Some(*base_format), permissions: None });
+            run = run.arg("-u").arg("-b").arg(&store.path);
+            run = run.arg("-F").arg(formats::driver(store.format.unwrap_or(VolumeFormat::Raw)));
         }
         self.images()
             .format_options(run, def, info, how)?

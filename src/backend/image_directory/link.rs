@@ -1,12 +1,11 @@
 //! Symbolic links in the directory, followed only where nobody but root has a hand in them.
 
 use super::ImageDirectory;
-use crate::host::{Access, FileStat, Trust, is_roots, walk};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use crate::host::{Access, FileStat, Trust, is_roots, reopen, walk};
+use rustix::fs::FileType;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 impl ImageDirectory<'_> {
@@ -33,13 +32,7 @@ impl ImageDirectory<'_> {
             return Ok(None);
         }
         // What was looked at is what is opened, whatever has happened to the path since.
-        let own = format!("/proc/self/fd/{}", end.as_raw_fd());
-        let access = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::ReadWrite => OFlags::RDWR,
-        };
-        let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = File::from(rustix::fs::openat(CWD, own, flags, Mode::empty())?);
+        let file = reopen(&end, access)?;
         Ok(Some((file, stat)))
     }
 }

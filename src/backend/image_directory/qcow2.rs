@@ -4,8 +4,9 @@ use super::super::Preallocation;
 use super::ImageDirectory;
 use super::create::Made;
 use crate::host::Temporary;
+use crate::image::formats::driver;
 use crate::image::qcow2::{DEFAULT_CLUSTER, Layout, Spec, Version};
-use crate::model::{BackingStore, ErrorKind, Result, Volume, VolumeDef, VolumeFormat};
+use crate::model::{ErrorKind, Result, Volume, VolumeDef, VolumeFormat};
 use std::fs::File;
 
 impl ImageDirectory<'_> {
@@ -17,16 +18,9 @@ impl ImageDirectory<'_> {
         let name = &def.name;
         let base =
             def.backing.as_ref().map(|backing| self.images().base(name, backing)).transpose()?;
-        // Nobody deletes or shrinks it while the new volume is not known yet.
-        let _base =
-            base.as_ref().map(|(volume, _)| self.images().read_base(name, volume)).transpose()?;
-        let backing = base.as_ref().map(|(volume, format)| BackingStore {
-            path: volume.path.to_string(),
-            format: Some(*format),
-            permissions: None,
-        });
+        let backing = base.as_ref().map(|base| base.store.clone());
         let capacity = match (def.capacity, &base) {
-            (None | Some(0), Some((volume, _))) => volume.capacity,
+            (None | Some(0), Some(base)) => base.capacity,
             (capacity, _) => capacity.unwrap_or(0),
         };
         let features = def.features.unwrap_or_default();
@@ -54,7 +48,7 @@ impl ImageDirectory<'_> {
             extended_l2: features.extended_l2,
             backing: backing
                 .as_ref()
-                .map(|b| (b.path.clone(), b.format.unwrap_or(VolumeFormat::Raw).as_str())),
+                .map(|b| (b.path.clone(), driver(b.format.unwrap_or(VolumeFormat::Raw)))),
             mapped: how != Preallocation::None,
         };
         let layout = Layout::plan(&spec).map_err(|error| self.of_volume(name, error))?;

@@ -2,6 +2,7 @@
 
 use super::super::ResizeOptions;
 use super::ImageDirectory;
+use crate::backend::images::hand_over;
 use crate::host::{Access, FileStat};
 use crate::image::formats;
 use crate::image::node::Node;
@@ -54,8 +55,13 @@ impl ImageDirectory<'_> {
             VolumeFormat::Raw => self.resize_raw(&current, &file, stat.size, capacity, options),
             _ => self.resize_image(&current, &file, capacity, options),
         }?;
-        file.sync_all()
-            .map_err(|error| self.volume_failed(name, "cannot write it to the storage", &error))?;
+        file.sync_all().map_err(|error| {
+            if current.format == VolumeFormat::Raw && capacity > stat.size {
+                // As it was before; the first error is what matters.
+                let _ = file.set_len(stat.size);
+            }
+            self.volume_failed(name, "cannot write it to the storage", &error)
+        })?;
         self.volume(name)?.ok_or_else(|| {
             self.volume_error(ErrorKind::NotFound, name, "it is gone; refresh the pool")
         })
@@ -139,7 +145,9 @@ impl ImageDirectory<'_> {
         // qemu-img takes the lock itself.
         drop(held);
         let mut run = QemuImg::new("resize").arg("-q");
-        let mut node = Node::of_open_file(file, format, chain);
+        let (kept, below) = hand_over(run, chain);
+        run = kept;
+        let mut node = Node::of_open_file(file, volume.kind, format, below);
         if let Some(id) = self.images().unlock(&mut run, volume)? {
             node = node.encrypted(&id);
         }

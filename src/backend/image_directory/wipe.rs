@@ -2,7 +2,7 @@
 
 use super::super::transfer::Mark;
 use super::super::wipe::Wipe;
-use super::super::{Preallocation, VolumeAccess, VolumeIo, WipeOptions};
+use super::super::{OpContext, Preallocation, Progress, VolumeAccess, VolumeIo, WipeOptions};
 use super::ImageDirectory;
 use super::create::Made;
 use crate::host::Temporary;
@@ -34,7 +34,10 @@ impl ImageDirectory<'_> {
         self.check_in_one_file(volume, &io)?;
         let wipe = Wipe::plan(self.pool, name, &io, options)?;
         self.check_room(name, wipe.allocates)?;
-        let after = self.after(volume, &io)?;
+        // What is made beside is no part of the overwriting.
+        let uncounted = OpContext { progress: Progress::default(), ..ctx.clone() };
+        let beside = ImageDirectory::open(self.pool, &uncounted)?;
+        let after = beside.after(volume, &io)?;
         wipe.announce(&io, ctx)?;
         let mark = Mark::incomplete(self.pool, volume, &io, ctx)?;
         wipe.run(&io, ctx).map_err(|error| self.of_volume(name, error))?;

@@ -1,28 +1,31 @@
 //! Chains of images: what a volume is a difference to, and what its header may name.
 
 use super::Images;
-use crate::image::formats;
+use crate::host::open_image;
 use crate::image::lock::{self, Held};
 use crate::image::node::Node;
-use crate::image::probe::{LARGEST_READ, Verdict, probe_file, resolve_backing};
+use crate::image::probe::{LARGEST_READ, probe_file};
 use crate::image::qcow2::Qcow2;
+use crate::image::qemu_img::QemuImg;
+use crate::image::{declared, formats};
 use crate::model::{
     BackingStore, ErrorKind, FormatSource, Result, Volume, VolumeFormat, VolumeKind, VolumeName,
 };
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Longest chain of backing files that is followed.
 const MAX_CHAIN: usize = 64;
 
 impl Images<'_> {
-    /// The volume that a new one shall be a difference to, and its format: as declared, else as
-    /// the caller says.
+    /// The volume that a new one shall be a difference to, in its format: as declared, else as the
+    /// caller says.
     pub(in crate::backend) fn base(
         &self,
         name: &VolumeName,
         backing: &BackingStore,
-    ) -> Result<(std::sync::Arc<Volume>, VolumeFormat)> {
+    ) -> Result<Base> {
         let refuse = |kind, what: String| {
             Err(self.pool.volume_error(
                 kind,
@@ -60,28 +63,21 @@ impl Images<'_> {
                 );
             }
         };
-        if !matches!(format, VolumeFormat::Raw | VolumeFormat::Qcow2) {
-            let what = format!("backing stores of format {format} are not implemented yet");
-            return refuse(ErrorKind::NotSupported, what);
+        match formats::info(format) {
+            Some(_) if format != VolumeFormat::Luks => {}
+            Some(_) => {
+                let what = "it is encrypted, and whoever opens the new volume would need its passphrase; clone it decrypted";
+                return refuse(ErrorKind::NotSupported, what.to_owned());
+            }
+            None => {
+                let what = format!("{format} is no format of images");
+                return refuse(ErrorKind::NotSupported, what);
+            }
         }
-        Ok((volume, format))
-    }
-
-    /// Opens the base of a new volume and says that it is read.
-    pub(in crate::backend) fn read_base(
-        &self,
-        name: &VolumeName,
-        base: &Volume,
-    ) -> Result<Held<File>> {
-        std::fs::File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(&*base.path)
-            .and_then(lock::mark_read)
-            .map_err(|error| {
-                let what = format!("cannot open its backing store {}", base.path);
-                self.pool.volume_failed(name, &what, &error)
-            })
+        let path = volume.path.to_string();
+        let store = BackingStore { path, format: Some(format), permissions: None };
+        let chain = self.chain(name, &store, 0)?;
+        Ok(Base { store, capacity: volume.capacity, _chain: chain })
     }
 
     /// The header of a qcow2 volume; `Conflict` when it names a file that was not declared.
@@ -113,59 +109,21 @@ impl Images<'_> {
     /// were not declared.
     pub(in crate::backend) fn check_names(&self, volume: &Volume, file: &File) -> Result<()> {
         let name = &volume.name;
-        if matches!(volume.format, VolumeFormat::Raw | VolumeFormat::Iso) {
-            return Ok(());
-        }
-        let size = file
-            .metadata()
-            .map_err(|error| self.pool.volume_failed(name, "cannot read its size", &error))?
-            .len();
-        let size = if size == 0 { volume.physical } else { size };
-        let verdict = probe_file(file, size, Some(volume.format), &mut Vec::new())
-            .map_err(|error| self.pool.volume_failed(name, "cannot read its header", &error))?;
-        let conflict = |what: String| Err(self.pool.volume_error(ErrorKind::Conflict, name, what));
-        let image = match verdict {
-            Verdict::Image(image)
-                if formats::driver(image.format) == formats::driver(volume.format) =>
-            {
-                image
-            }
-            Verdict::Damaged { why, .. } => return conflict(why),
-            Verdict::Image(_) | Verdict::Raw => {
-                return conflict(format!("its content is no {} image", volume.format));
-            }
-        };
-        let mut attributes = image.attributes;
-        if let Some(backing) = &mut attributes.backing {
-            let directory = volume.path.rsplit_once('/').map_or("", |(directory, _)| directory);
-            resolve_backing(backing, directory);
-        }
-        if attributes.features.data_file || !image.others.is_empty() {
-            let others = image.others.join(", ");
-            return conflict(format!(
-                "its header names the data file {others}, which was not declared"
-            ));
-        }
-        match (&attributes.backing, volume.backing()) {
-            (Some(found), Some(declared)) if found.path == declared.path => Ok(()),
-            (None, None) => Ok(()),
-            (Some(found), _) => conflict(format!(
-                "its header names the backing file {}, which was not declared",
-                found.path
-            )),
-            (None, Some(declared)) => {
-                conflict(format!("its header does not name its backing file {}", declared.path))
-            }
+        match contradiction(volume, volume.format, file) {
+            Ok(None) => Ok(()),
+            Ok(Some(what)) => Err(self.pool.volume_error(ErrorKind::Conflict, name, what)),
+            Err(error) => Err(self.pool.volume_failed(name, "cannot read its header", &error)),
         }
     }
 
-    /// A backing store with all below it, every one of them a known volume.
+    /// A backing store with all below it, every one of them a known volume that is what it was
+    /// declared to be: a tool follows what the header of any of them names.
     pub(in crate::backend) fn chain(
         &self,
         name: &VolumeName,
         backing: &BackingStore,
         depth: usize,
-    ) -> Result<Node> {
+    ) -> Result<Chain> {
         let refuse = |what: &str| {
             let what = format!("backing store {}: {what}", backing.path);
             Err(self.pool.volume_error(ErrorKind::Conflict, name, what))
@@ -186,8 +144,77 @@ impl Images<'_> {
                 None => return refuse("its format was declared by nobody"),
             },
         };
-        let below = volume.backing().filter(|_| format != VolumeFormat::Raw);
+        let failed = |what: &str, error: &std::io::Error| {
+            self.pool.volume_failed(
+                name,
+                &format!("cannot {what} backing store {}", backing.path),
+                error,
+            )
+        };
+        // Nobody deletes or shrinks it while it is read.
+        let file = open_image(Path::new(&*volume.path))
+            .and_then(lock::mark_read)
+            .map_err(|error| failed("open", &error))?;
+        if let Some(what) = contradiction(&volume, format, file.get())
+            .map_err(|error| failed("read the header of", &error))?
+        {
+            return refuse(&what);
+        }
+        let below = volume.backing().filter(|_| !is_plain(format));
         let below = below.map(|below| self.chain(name, below, depth + 1)).transpose()?;
-        Ok(Node::new(&volume.path, volume.kind, format, below))
+        let (below, mut files) =
+            below.map_or((None, Vec::new()), |below| (Some(below.node), below.files));
+        let node = Node::of_open_file(file.get(), volume.kind, format, below);
+        files.push(file);
+        Ok(Chain { node, files })
     }
+}
+
+/// What a new volume is a difference to. Nobody deletes or shrinks it, nor what is below it, for as
+/// long as this is kept: the new volume is not known yet.
+pub(in crate::backend) struct Base {
+    /// As it is declared.
+    pub(in crate::backend) store: BackingStore,
+    /// What a guest sees of it, in bytes.
+    pub(in crate::backend) capacity: u64,
+    _chain: Chain,
+}
+
+/// Images below another, each of them open and marked as read for as long as this is kept.
+pub(in crate::backend) struct Chain {
+    /// As QEMU is told of them.
+    node: Node,
+    files: Vec<Held<File>>,
+}
+
+/// Has a run keep a chain open; the chain as QEMU is told of it.
+pub(in crate::backend) fn hand_over(run: QemuImg, chain: Option<Chain>) -> (QemuImg, Option<Node>) {
+    match chain {
+        Some(Chain { node, files }) => (run.keeping(files), Some(node)),
+        None => (run, None),
+    }
+}
+
+/// Whether an image of a format is its bytes, whatever they say.
+fn is_plain(format: VolumeFormat) -> bool {
+    matches!(format, VolumeFormat::Raw | VolumeFormat::Iso)
+}
+
+/// How the content of a volume contradicts its format and its declared backing file.
+fn contradiction(
+    volume: &Volume,
+    format: VolumeFormat,
+    file: &File,
+) -> std::io::Result<Option<String>> {
+    if is_plain(format) {
+        return Ok(None);
+    }
+    let size = match file.metadata()?.len() {
+        // A device.
+        0 => volume.physical,
+        size => size,
+    };
+    let verdict = probe_file(file, size, Some(format), &mut Vec::new())?;
+    let directory = volume.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    Ok(declared::contradiction(verdict, format, volume.backing(), directory))
 }

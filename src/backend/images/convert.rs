@@ -1,13 +1,12 @@
 //! The content of one volume in the form of another, by qemu-img.
 
-use super::{Images, Lock, stored_format};
+use super::{Images, Lock, hand_over, stored_format};
 use crate::backend::{CloneSource, Preallocation};
 use crate::image::formats::FormatInfo;
 use crate::image::node::Node;
 use crate::image::qemu_img::QemuImg;
 use crate::model::{Encryption, ErrorKind, Result, VolumeDef, VolumeFormat};
 use std::ffi::OsString;
-use std::os::fd::AsRawFd;
 
 /// Word for a clone that is not encrypted although its source is.
 const DECRYPTED: &str = "none";
@@ -76,15 +75,15 @@ impl Images<'_> {
     /// The source of a conversion as QEMU is told of it, with all below it.
     pub(in crate::backend) fn source_node(
         &self,
-        mut run: QemuImg,
+        run: QemuImg,
         source: &CloneSource,
     ) -> Result<(QemuImg, Node)> {
         let from = &*source.volume;
         let file = source.io.file();
         self.check_names(from, file)?;
         let chain = from.backing().map(|backing| self.chain(&from.name, backing, 0)).transpose()?;
-        let own = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let mut node = Node::new(&own, source.io.kind, from.content(), chain);
+        let (mut run, below) = hand_over(run, chain);
+        let mut node = Node::of_open_file(file, source.io.kind, from.content(), below);
         if let Some(id) = self.unlock(&mut run, from)? {
             node = node.encrypted(&id);
         }

@@ -7,6 +7,7 @@ mod encryption;
 mod options;
 
 use super::{ActivePool, OpContext};
+pub(super) use chain::hand_over;
 pub(super) use convert::Conversion;
 pub(super) use encryption::Lock;
 pub(super) use options::stored_format;

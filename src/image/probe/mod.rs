@@ -140,8 +140,19 @@ pub fn probe_file(
     hint: Option<VolumeFormat>,
     buffer: &mut Vec<u8>,
 ) -> io::Result<Verdict> {
+    probe_with(size, hint, buffer, |offset, bytes| read_at_most(file, offset, bytes))
+}
+
+/// Probes `size` bytes of anything. `read` fills a buffer with what is at an offset, and says with
+/// how much where that is less.
+pub fn probe_with(
+    size: u64,
+    hint: Option<VolumeFormat>,
+    buffer: &mut Vec<u8>,
+    mut read: impl FnMut(u64, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<Verdict> {
     buffer.resize(FIRST_READ, 0);
-    let first = read_at_most(file, 0, &mut buffer[..])?;
+    let first = read(0, &mut buffer[..])?;
     // A file that shrank meanwhile is as long as what could be read.
     let size = if first < FIRST_READ { size.min(first as u64) } else { size };
     let mut content = Content::new(size);
@@ -153,7 +164,7 @@ pub fn probe_file(
     let mut windows: Vec<(u64, Vec<u8>)> = Vec::new();
     for _ in 0..MOST_READS {
         let mut window = vec![0; wanted.1.min(LARGEST_READ)];
-        let got = read_at_most(file, wanted.0, &mut window)?;
+        let got = read(wanted.0, &mut window)?;
         if got < window.len() {
             // It became shorter meanwhile.
             return Ok(Verdict::Raw);
