@@ -175,7 +175,7 @@ fn credential(host: &dyn Host, what: &str, uuid: Uuid, value: &SecretValue) -> R
     let command = Command {
         program: SEALER,
         args: args.into_iter().map(Into::into).collect(),
-        input: value.bytes().to_vec(),
+        input: value.bytes().to_vec().into(),
         ..Command::default()
     };
     host.run(&command, &Limits::within(SEALING)).map(|output| SecretValue::new(output.stdout))

@@ -16,7 +16,9 @@ mod kill9;
 mod life;
 mod live;
 mod many;
+mod planted;
 mod poolctl;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
 mod wipe;
@@ -105,12 +107,24 @@ const CASES: &[runner::Case] = cases![
         a_device_that_can_only_be_read_says_so,
         a_start_that_dies_half_way_leaves_no_mount,
     },
+    planted::{
+        nothing_that_an_image_names_is_opened,
+    },
+    secrets::{
+        a_passphrase_is_seen_nowhere_while_it_is_used,
+    },
     faults::{
-        dies_at_each_step,
-        runs_out_of_space,
+        is_killed_at_each_step_of_a_creation,
+        is_killed_at_each_step_of_a_copy,
+        is_killed_at_each_step_of_an_overwriting,
+        a_call_fails_at_each_step_of_a_creation,
+        a_call_fails_at_each_step_of_a_copy,
+        a_call_fails_at_each_step_of_an_overwriting,
+        is_cancelled_at_each_step,
+        it_ends_while_qemu_img_works,
+        the_disk_is_full,
         the_disk_fails,
         the_client_goes,
-        the_job_is_cancelled,
     },
     kill9::{
         define,

@@ -17,7 +17,12 @@ async fn wipe(
     algorithm: &'static str,
 ) -> Result<HashMap<String, String>> {
     let volume = world.volume(&pool.lookup_volume(name, &none()).await?).await?;
-    let options = HashMap::from([("algorithm", algorithm.into()), ("force", true.into())]);
+    let options = HashMap::from([
+        ("algorithm", algorithm.into()),
+        ("force", true.into()),
+        // Many passes, each synced: as long as the disk takes.
+        ("wait", u64::MAX.into()),
+    ]);
     let job = JobProxy::builder(&world.root)
         .path(volume.wipe(&options).await?)
         .cache_properties(zbus::proxy::CacheProperties::No)

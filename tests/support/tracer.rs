@@ -1,5 +1,5 @@
-//! Follows every thread of an unmodified process and stops it for ever before the n-th system call that changes
-//! anything below a directory: `kill -9` at each step, whatever thread takes it.
+//! Follows every thread of an unmodified process and numbers the system calls by which it changes anything below a
+//! directory. At a chosen one the process is killed, or that thread is held until it is released, or the call fails.
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
@@ -7,11 +7,12 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Where a system call says what it works on.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,7 @@ const CALLS: &[(i64, &str, Target)] = &[
     (libc::SYS_pwritev2, "pwritev2", Target::Fd(0)),
     (libc::SYS_copy_file_range, "copy_file_range", Target::Fd(2)),
     (libc::SYS_sendfile, "sendfile", Target::Fd(0)),
+    (libc::SYS_splice, "splice", Target::Fd(2)),
     (libc::SYS_ftruncate, "ftruncate", Target::Fd(0)),
     (libc::SYS_truncate, "truncate", Target::Path(0)),
     (libc::SYS_fallocate, "fallocate", Target::Fd(0)),
@@ -80,9 +82,34 @@ const CALLS: &[(i64, &str, Target)] = &[
     (libc::SYS_chown, "chown", Target::Path(0)),
 ];
 
+/// What happens at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// The process is killed before it.
+    Kill,
+    /// The thread waits before it, until [`Tracer::release`].
+    Hold,
+    /// The kernel does not do it and answers with this error.
+    Fail(Errno),
+}
+
+/// What the follower and its owner share.
+#[derive(Default)]
+struct Orders {
+    /// At which step, counted from 1, what happens.
+    at: Option<(usize, Act)>,
+    /// The steps taken since the order was given.
+    steps: Vec<String>,
+    /// The thread that is held.
+    held: Option<Pid>,
+    /// Whether it shall go on.
+    release: bool,
+}
+
 /// A process being followed.
 pub struct Tracer {
-    thread: JoinHandle<Result<Vec<String>>>,
+    thread: JoinHandle<Result<()>>,
+    orders: Arc<Mutex<Orders>>,
 }
 
 impl Tracer {
@@ -90,20 +117,46 @@ impl Tracer {
     pub fn attach(pid: Pid, directory: &Path, fatal: Option<usize>) -> Result<Tracer> {
         let (ready, attached) = mpsc::channel();
         let directory = directory.to_owned();
+        let at = fatal.map(|fatal| (fatal, Act::Kill));
+        let orders = Arc::new(Mutex::new(Orders { at, ..Orders::default() }));
+        let theirs = Arc::clone(&orders);
         // Only the thread that attached may follow.
         let thread = std::thread::spawn(move || {
             let outcome = seize(pid);
             let failed = outcome.is_err();
             let _ = ready.send(outcome);
-            if failed { Ok(Vec::new()) } else { follow(pid, &directory, fatal) }
+            if failed { Ok(()) } else { follow(pid, &directory, &theirs) }
         });
         attached.recv()??;
-        Ok(Tracer { thread })
+        Ok(Tracer { thread, orders })
     }
 
-    /// The steps it took, once the process has ended: call and path. The fatal one is the last, not taken.
+    /// From now on steps are counted anew, and this happens at one of them.
+    pub fn order(&self, step: usize, act: Act) {
+        *self.orders.lock().unwrap() = Orders { at: Some((step, act)), ..Orders::default() };
+    }
+
+    /// Whether a thread is held.
+    pub fn holds(&self) -> bool {
+        self.orders.lock().unwrap().held.is_some()
+    }
+
+    /// Lets the thread that is held go on; nothing happens at later steps.
+    pub fn release(&self) {
+        let mut orders = self.orders.lock().unwrap();
+        (orders.release, orders.at) = (true, None);
+    }
+
+    /// The steps taken since the last order.
+    pub fn taken(&self) -> Vec<String> {
+        self.orders.lock().unwrap().steps.clone()
+    }
+
+    /// The steps it took, once the process has ended: call and path. A fatal one is the last, not taken.
     pub fn steps(self) -> Result<Vec<String>> {
-        self.thread.join().map_err(|_| anyhow!("the tracer panicked"))?
+        self.thread.join().map_err(|_| anyhow!("the tracer panicked"))??;
+        let orders = std::mem::take(&mut *self.orders.lock().unwrap());
+        Ok(orders.steps)
     }
 }
 
@@ -135,20 +188,51 @@ fn seize(pid: Pid) -> Result<()> {
     }
 }
 
-fn follow(pid: Pid, directory: &Path, fatal: Option<usize>) -> Result<Vec<String>> {
-    let mut steps = Vec::new();
+fn follow(pid: Pid, directory: &Path, orders: &Mutex<Orders>) -> Result<()> {
+    let mut failing = HashMap::new();
     let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
     loop {
+        let mut flags = flags;
+        {
+            let mut orders = orders.lock().unwrap();
+            if let Some(thread) = orders.held {
+                // Others go on meanwhile; when to release it is said by somebody who sends no signal.
+                flags |= WaitPidFlag::WNOHANG;
+                if std::mem::take(&mut orders.release) {
+                    orders.held = None;
+                    go_on(thread, None)?;
+                }
+            }
+        }
         let (thread, signal) = match waitpid(None, Some(flags)) {
-            Err(Errno::ECHILD) => return Ok(steps),
+            Err(Errno::ECHILD) => return Ok(()),
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
+            Ok(WaitStatus::StillAlive) => {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
             Ok(WaitStatus::PtraceSyscall(thread)) => {
-                let alive = fatal.is_none_or(|fatal| steps.len() < fatal);
-                if alive && let Some(step) = step(pid, thread, directory) {
-                    steps.push(step);
-                    if fatal == Some(steps.len()) {
-                        kill(pid, Signal::SIGKILL)?;
+                if let Some(errno) = failing.remove(&thread) {
+                    answer(thread, errno)?;
+                } else if let Some(step) = step(pid, thread, directory) {
+                    let mut orders = orders.lock().unwrap();
+                    let dead =
+                        matches!(orders.at, Some((at, Act::Kill)) if orders.steps.len() >= at);
+                    if !dead {
+                        orders.steps.push(step);
+                    }
+                    match orders.at.filter(|(at, _)| !dead && *at == orders.steps.len()) {
+                        Some((_, Act::Kill)) => kill(pid, Signal::SIGKILL)?,
+                        Some((_, Act::Hold)) => {
+                            orders.held = Some(thread);
+                            continue;
+                        }
+                        Some((_, Act::Fail(errno))) => {
+                            leave_out(thread)?;
+                            failing.insert(thread, errno);
+                        }
+                        None => {}
                     }
                 }
                 (thread, None)
@@ -162,11 +246,45 @@ fn follow(pid: Pid, directory: &Path, fatal: Option<usize>) -> Result<Vec<String
             Ok(_) => continue,
         };
         let signal = signal.filter(|signal| !matches!(signal, Signal::SIGTRAP | Signal::SIGSTOP));
-        match ptrace::syscall(thread, signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(error.into()),
-        }
+        go_on(thread, signal)?;
     }
+}
+
+/// Lets a thread go on to its next system call, or to the end of the present one.
+fn go_on(thread: Pid, signal: Option<Signal>) -> Result<()> {
+    match ptrace::syscall(thread, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a system call can be made to fail here.
+pub const CAN_FAIL: bool = cfg!(target_arch = "x86_64");
+
+/// Has the kernel not do the system call that the thread is about to make.
+#[cfg(target_arch = "x86_64")]
+fn leave_out(thread: Pid) -> Result<()> {
+    let mut registers = ptrace::getregs(thread)?;
+    registers.orig_rax = u64::MAX;
+    Ok(ptrace::setregs(thread, registers)?)
+}
+
+/// Answers a system call that was left out.
+#[cfg(target_arch = "x86_64")]
+fn answer(thread: Pid, errno: Errno) -> Result<()> {
+    let mut registers = ptrace::getregs(thread)?;
+    registers.rax = (-i64::from(errno as i32)).cast_unsigned();
+    Ok(ptrace::setregs(thread, registers)?)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn leave_out(_: Pid) -> Result<()> {
+    Err(anyhow!("not on this kind of processor"))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn answer(_: Pid, _: Errno) -> Result<()> {
+    Err(anyhow!("not on this kind of processor"))
 }
 
 /// The step that the thread is about to take, if it is one.

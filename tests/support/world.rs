@@ -137,6 +137,37 @@ impl World {
         command
     }
 
+    /// Where the bus has its files and its log.
+    pub fn bus_directory(&self) -> &Path {
+        Path::new(&self.variables["POOLD_BUS_DIR"])
+    }
+
+    /// From now on qemu-img, when the daemon runs it, waits until it is let go.
+    pub fn delay_qemu_img(&self) -> Result<()> {
+        let script = "cd \"$0\"; cp \"$(command -v qemu-img)\" the-qemu-img
+            printf '#!/bin/sh\n: >%s/began\nwhile [ ! -e %s/go ]; do sleep 0.02; done\nexec %s/the-qemu-img \"$@\"\n' \
+                \"$0\" \"$0\" \"$0\" >before
+            chmod 755 before; mount --bind before \"$(command -v qemu-img)\"";
+        let output = self.inside("sh").args(["-ec", script]).arg(self.whole()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Whether a qemu-img waits.
+    pub fn qemu_img_waits(&self) -> bool {
+        self.whole().join("began").exists()
+    }
+
+    /// Forgets that one waited.
+    pub fn forget_qemu_img(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.whole().join("began"))?)
+    }
+
+    /// Lets it go, and those to come.
+    pub fn let_qemu_img_go(&self) -> Result<()> {
+        Ok(std::fs::write(self.whole().join("go"), "")?)
+    }
+
     /// The manager, for root.
     pub async fn manager(&self) -> Result<ManagerProxy<'static>> {
         manager(&self.root).await
