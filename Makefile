@@ -51,9 +51,18 @@ build: ## release programs, for install
 	$(CARGO) build $(CARGOFLAGS) --release --bins
 
 .PHONY: bench
-bench: build ## times and memory at 1k, 10k and 100k volumes
+bench: build ## times and memory at 1k to 100k volumes, and transfers of 2 GiB, beside the peers
 	@scripts/setup.sh bench
 	$(CARGO) bench $(CARGOFLAGS)
+
+.PHONY: fuzz fuzz-check
+fuzz: ## every fuzz target for five minutes (FUZZ_SECONDS=300), and the edges it reached
+	@scripts/setup.sh fuzz
+	scripts/fuzz.sh
+
+fuzz-check: ## that a bug which is planted is found within a minute
+	@scripts/setup.sh fuzz
+	scripts/fuzz.sh --check
 
 .PHONY: lint
 lint: ## fmt, clippy, rustdoc, shellcheck, interface documents

@@ -1,17 +1,17 @@
 #!/bin/bash
-# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run unit bus host guest lint bench.
+# setup.sh TIER...: installs what the tiers named need and this machine lacks. Tiers: build run unit bus host guest lint bench fuzz.
 #
 # Asks nothing and changes nothing when all is there. On a distribution without apt-get it says what to install.
 set -euo pipefail
 
 # tiers | a program or file that shows it is there | Debian package
 needs='
-build,run,unit,bus,host,guest,lint,bench | cc                        | gcc
-build,run,unit,bus,host,guest,lint,bench | /usr/include/stdio.h      | libc6-dev
+build,run,unit,bus,host,guest,lint,bench,fuzz | cc      | gcc
+build,run,unit,bus,host,guest,lint,bench,fuzz | /usr/include/stdio.h | libc6-dev
 run,bus,bench                      | dbus-daemon               | dbus-daemon
 run,bus,bench                      | busctl                    | systemd
 run,bus,bench                      | /usr/lib/polkit-1/polkitd | polkitd
-run,unit,bus,guest,bench           | qemu-img                  | qemu-utils
+run,unit,bus,guest,bench,fuzz      | qemu-img                  | qemu-utils
 bus,guest                          | qemu-system-x86_64        | qemu-system-x86
 unit,bus                           | bximage                   | bximage
 unit,bus                           | create_compressed_fs      | cloop-utils
@@ -21,8 +21,9 @@ unit,bus                           | parted                    | parted
 unit,bus                           | cryptsetup                | cryptsetup-bin
 unit,bus                           | mkfs.vfat                 | dosfstools
 bus,bench                          | mkfs.xfs                  | xfsprogs
-bus                                | mkfs.btrfs                | btrfs-progs
+bus,bench                          | mkfs.btrfs                | btrfs-progs
 bus                                | pvcreate                  | lvm2
+fuzz                               | c++                       | g++
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd
 bus                                | bindfs                    | bindfs
@@ -50,7 +51,7 @@ present() {
 [ $# -gt 0 ] || usage
 for tier in "$@"; do
     case $tier in
-    build | run | unit | bus | host | guest | lint | bench) ;;
+    build | run | unit | bus | host | guest | lint | bench | fuzz) ;;
     *) usage ;;
     esac
 done

@@ -1,7 +1,6 @@
 //! The figures of one run and the table of both.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// What is measured, in the order of the table: key and title with unit.
 const ROWS: &[(&str, &str)] = &[
@@ -58,17 +57,6 @@ pub fn print_table(size: usize, ours: &Figures, theirs: &Figures) {
         };
         println!("  {title:<40}{:>10} {:>10} {ratio:>8}", cell(our), cell(their));
     }
-}
-
-/// Milliseconds since `start`.
-pub fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
-}
-
-/// The median; 0 of nothing.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// Resident memory of a process, MiB.

@@ -1,8 +1,9 @@
 //! The peer: libvirtd and libvirt-dbus of this host, in a mount namespace of their own so that the host's libvirt,
 //! if it runs, is left alone.
 
-use crate::figures::{Figures, median, milliseconds, resident_mib};
+use crate::figures::{Figures, resident_mib};
 use crate::pool_directory::PoolDirectory;
+use crate::support::{median, milliseconds};
 use anyhow::Context;
 use std::collections::HashMap;
 use std::path::Path;

@@ -7,6 +7,8 @@ mod figures;
 mod libvirt;
 mod pool_directory;
 mod poold;
+#[path = "../support/mod.rs"]
+mod support;
 
 use figures::print_table;
 use pool_directory::PoolDirectory;

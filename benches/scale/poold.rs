@@ -1,12 +1,11 @@
 //! poold, started by its bus name on a private bus, on the same images.
 
-use crate::figures::{Figures, median, milliseconds, resident_mib};
+use crate::figures::{Figures, resident_mib};
 use crate::pool_directory::PoolDirectory;
-use anyhow::Context;
+use crate::support::{PrivateBus, median, milliseconds};
 use poold::client::{ManagerProxy, Options, PoolProxy, VolumeProxy};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 use zbus::wire::Variant;
 
@@ -27,7 +26,7 @@ async fn define_and_work(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let bus = PrivateBus::start(root)?;
-    let connection = poold::client::connect(Some(&bus.address)).await?;
+    let connection = poold::client::connect(Some(bus.address())).await?;
     let manager = ManagerProxy::new(&connection).await?;
     manager.version().await?;
     figures.set("rss-idle", resident_mib(daemon_pid(&connection).await?)?);
@@ -53,7 +52,7 @@ async fn define_and_work(
 
     let start = Instant::now();
     let output = Command::new("busctl")
-        .arg(format!("--address={}", bus.address))
+        .arg(format!("--address={}", bus.address()))
         .args(["tree", "--list", "org.poold1"])
         .stderr(Stdio::inherit())
         .output()?;
@@ -84,7 +83,7 @@ async fn start_again(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let bus = PrivateBus::start(root)?;
-    let connection = poold::client::connect(Some(&bus.address)).await?;
+    let connection = poold::client::connect(Some(bus.address())).await?;
     let manager = ManagerProxy::new(&connection).await?;
     let start = Instant::now();
     let path = manager.lookup_pool("bench", &Options::new()).await?;
@@ -116,40 +115,4 @@ async fn list(pool: &PoolProxy<'_>) -> anyhow::Result<usize> {
 async fn daemon_pid(connection: &zbus::Connection) -> anyhow::Result<u32> {
     let bus = zbus::fdo::DBusProxy::new(connection).await?;
     Ok(bus.get_connection_unix_process_id("org.poold1".try_into()?).await?)
-}
-
-/// `scripts/private-bus.sh`, until dropped.
-struct PrivateBus {
-    script: Child,
-    address: String,
-}
-
-impl PrivateBus {
-    fn start(root: &Path) -> anyhow::Result<Self> {
-        let tree = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let mut script = Command::new(tree.join("scripts/private-bus.sh"))
-            .arg("--root")
-            .arg(root)
-            .arg("--poold")
-            .arg(env!("CARGO_BIN_EXE_poold"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let lines = BufReader::new(script.stdout.take().context("no output")?).lines();
-        // All of it: a script that cannot write ends.
-        let said: Vec<String> =
-            lines.map_while(Result::ok).take_while(|line| line != "READY").collect();
-        let address = said
-            .iter()
-            .find_map(|line| line.strip_prefix("DBUS_SYSTEM_BUS_ADDRESS=").map(str::to_owned))
-            .context("scripts/private-bus.sh gave no address")?;
-        Ok(Self { script, address })
-    }
-}
-
-impl Drop for PrivateBus {
-    fn drop(&mut self) {
-        drop(self.script.stdin.take());
-        let _ = self.script.wait();
-    }
 }

@@ -8,6 +8,8 @@ mod clients;
 mod creation;
 mod errors;
 mod exposed;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod introspect;
 mod job;
 mod limits;

@@ -110,7 +110,7 @@ impl Table {
     }
 
     /// All interfaces.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
