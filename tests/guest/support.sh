@@ -91,6 +91,15 @@ define() {
     poolctl define "$work/$name.xml" "$@"
 }
 
+# group_xml NAME DISK...: the document of a pool that is a volume group on these disks.
+group_xml() {
+    local name=$1 device
+    shift
+    echo "<pool type='logical'><name>$name</name><source>"
+    for device; do echo "<device path='$(disk "$device")'/>"; done
+    echo "<name>$name</name><format type='lvm2'/></source><target><path>/dev/$name</path></target></pool>"
+}
+
 # volume POOL/NAME KEY, pool_property POOL KEY: a property by its name in `poolctl --json`.
 volume() { poolctl --json vol show "$1" | jq -r ".[\"$2\"]"; }
 pool_property() { poolctl --json show "$1" | jq -r ".[\"$2\"]"; }

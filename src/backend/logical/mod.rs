@@ -208,7 +208,13 @@ impl Backend for Logical {
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
-        Ok(self.volumes(pool, ctx)?.usage())
+        let known = self.known().get(&pool.def.uuid).cloned();
+        let room = known.map(|devices| pool::room(&pool.def, &devices, ctx)).transpose();
+        match room {
+            Ok(Some(Some(usage))) => Ok(usage),
+            Err(error) if error.kind() != ErrorKind::ToolFailed => Err(error),
+            _ => Ok(self.volumes(pool, ctx)?.opened.group.usage),
+        }
     }
 
     fn refresh_volume(

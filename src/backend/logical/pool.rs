@@ -7,7 +7,7 @@ use super::undo;
 use crate::backend::device::check_buildable;
 use crate::backend::{BuildMode, OpContext, StopOptions, Undo};
 use crate::host::{BlockDevice, files};
-use crate::model::{Error, ErrorKind, PoolDef, Result, VolumeName};
+use crate::model::{Error, ErrorKind, PoolDef, Result, Usage, VolumeName};
 use std::path::{Path, PathBuf};
 
 /// How much of each end of a device is overwritten when what is on it is to be destroyed.
@@ -28,12 +28,7 @@ impl<'a> Opened<'a> {
         devices: Vec<String>,
         ctx: &'a OpContext,
     ) -> Result<Option<Self>> {
-        for device in &devices {
-            let found = BlockDevice::at(Path::new(device)).ok();
-            if let Some(why) = found.as_ref().and_then(find::why_dead) {
-                return Err(error(pool, ErrorKind::Inaccessible, format_args!("{device} {why}")));
-            }
-        }
+        check_alive(pool, &devices)?;
         let name = group_name(pool);
         let lvm = Lvm { host: &*ctx.host, limits: &ctx.limits, devices: &devices };
         let report = lvm
@@ -144,6 +139,27 @@ impl<'a> Opened<'a> {
         let args: Vec<_> = std::iter::once("--yes").chain(devices).collect();
         lvm.run("pvremove", &args).map(drop).map_err(|error| of(pool, error))
     }
+}
+
+/// Refuses devices that answer nothing.
+fn check_alive(pool: &PoolDef, devices: &[String]) -> Result<()> {
+    for device in devices {
+        let found = BlockDevice::at(Path::new(device)).ok();
+        if let Some(why) = found.as_ref().and_then(find::why_dead) {
+            return Err(error(pool, ErrorKind::Inaccessible, format_args!("{device} {why}")));
+        }
+    }
+    Ok(())
+}
+
+/// The room of the pool's group on devices that are known to have it; none when they have not, or
+/// it is not whole. Waits for nobody who changes the group.
+pub(super) fn room(pool: &PoolDef, devices: &[String], ctx: &OpContext) -> Result<Option<Usage>> {
+    check_alive(pool, devices)?;
+    let lvm = Lvm { host: &*ctx.host, limits: &ctx.limits, devices };
+    let name = group_name(pool);
+    let json = lvm.report("vgs", &[report::ROOM, &[name]].concat());
+    json.and_then(|json| report::room(&json, name)).map_err(|error| of(pool, error))
 }
 
 /// An error of a pool.

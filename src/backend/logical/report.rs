@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Error, ErrorKind, Extent, Provisioning, Result};
+use crate::model::{Error, ErrorKind, Extent, Provisioning, Result, Usage};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -37,6 +37,11 @@ pub(super) const GROUP: &[&str] = &[
     "--options",
     "pvseg_start",
 ];
+
+/// What is asked of a group's room alone, without waiting for whoever changes the group: a long job
+/// of ours must not make its pool look dead.
+pub(super) const ROOM: &[&str] =
+    &["--nolocking", "--options", "vg_name,vg_size,vg_free,vg_partial"];
 
 /// How a physical volume is called that is missing.
 const MISSING: &str = "[unknown]";
@@ -167,10 +172,8 @@ pub(super) struct Group {
     pub(super) name: String,
     /// uuid, in LVM's spelling.
     pub(super) uuid: String,
-    /// All its room, in bytes.
-    pub(super) size: u64,
-    /// What of that is free.
-    pub(super) free: u64,
+    /// Its room.
+    pub(super) usage: Usage,
     /// The unit that room is given in.
     pub(super) extent: u64,
     /// What keeps it from being used.
@@ -236,8 +239,7 @@ pub(super) fn group(json: &[u8], name: &str) -> Result<Option<Group>> {
         return Ok(Some(Group {
             name: row.vg_name.clone(),
             uuid: row.vg_uuid.clone(),
-            size: bytes(&row.vg_size)?,
-            free: bytes(&row.vg_free)?,
+            usage: usage(bytes(&row.vg_size)?, bytes(&row.vg_free)?)?,
             extent,
             standing: row.standing.clone(),
             missing: missing.map(|row| row.uuid.clone()).collect(),
@@ -246,6 +248,19 @@ pub(super) fn group(json: &[u8], name: &str) -> Result<Option<Group>> {
         }));
     }
     Ok(None)
+}
+
+/// The room of the group of a report; none when it has none that is whole.
+pub(super) fn room(json: &[u8], name: &str) -> Result<Option<Usage>> {
+    let mut rows = parse(json)?.report.into_iter().flat_map(|section| section.vg);
+    let row = rows.find(|row| row.vg_name == name && !row.standing.partial());
+    row.map(|row| usage(bytes(&row.vg_size)?, bytes(&row.vg_free)?)).transpose()
+}
+
+fn usage(capacity: u64, available: u64) -> Result<Usage> {
+    let allocation = capacity.checked_sub(available);
+    let allocation = allocation.ok_or_else(|| unclear("more room is free than there is"))?;
+    Ok(Usage { capacity, allocation, available })
 }
 
 fn parse(json: &[u8]) -> Result<Report> {

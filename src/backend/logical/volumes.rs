@@ -6,7 +6,7 @@ use super::undo::is_making;
 use crate::backend::block_volumes::{BlockVolumes, Found};
 use crate::backend::{ActivePool, Listing, VolumeAccess, VolumeIo};
 use crate::model::{
-    BlockAttributes, ErrorKind, Provisioning, Result, Usage, Volume, VolumeFormat, VolumeName,
+    BlockAttributes, ErrorKind, Provisioning, Result, Volume, VolumeFormat, VolumeName,
 };
 
 /// The volumes of an active pool.
@@ -20,21 +20,12 @@ impl<'a> Volumes<'a> {
         BlockVolumes::new(self.pool, self.opened.ctx)
     }
 
-    pub(super) fn usage(&self) -> Usage {
-        let group = &self.opened.group;
-        Usage {
-            capacity: group.size,
-            allocation: group.size.saturating_sub(group.free),
-            available: group.free,
-        }
-    }
-
     pub(super) fn list(&self) -> Listing {
         let volumes: Vec<Volume> =
             self.opened.group.volumes.iter().filter_map(|volume| self.volume(volume)).collect();
         let skipped = self.opened.group.volumes.len() - volumes.len();
         let skipped = u32::try_from(skipped).unwrap_or(u32::MAX);
-        Listing { usage: self.usage(), volumes, skipped }
+        Listing { usage: self.opened.group.usage, volumes, skipped }
     }
 
     /// A logical volume as a volume of the pool; none when its name can be none.

@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn a_group_and_its_volumes_are_read() {
     let group = group(RECORDED, "vgt").unwrap().unwrap();
-    assert_eq!((group.size, group.free, group.extent), (2139095040, 2051014656, 4 << 20));
+    assert_eq!(group.usage.capacity, 2139095040);
+    assert_eq!((group.usage.available, group.extent), (2051014656, 4 << 20));
+    assert_eq!(room(RECORDED, "vgt").unwrap(), Some(group.usage));
+    assert_eq!(room(RECORDED, "other").unwrap(), None);
     assert!(!group.standing.partial() && group.missing.is_empty());
     assert_eq!(group.targets, BTreeSet::from(["snapshot", "thin-pool", "zero"]));
     let names: Vec<_> = group.volumes.iter().map(|volume| &*volume.name).collect();
