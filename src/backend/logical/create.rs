@@ -61,14 +61,16 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{}b", bytes.div_ceil(SECTOR).saturating_mul(SECTOR))
 }
 
-/// What the kernel's device mapper needs for a volume.
-fn targets(provisioning: Provisioning) -> &'static [&'static str] {
-    match provisioning {
-        Provisioning::Thick => &[],
-        Provisioning::Snapshot => &["snapshot"],
+/// What the kernel's device mapper needs for a volume. lvcreate wants the one for snapshots also where
+/// the snapshot is a thin one.
+fn targets(plan: &Plan) -> impl Iterator<Item = &'static str> {
+    let store: &[&str] = match plan.provisioning {
+        Provisioning::Thick | Provisioning::Snapshot => &[],
         Provisioning::Sparse => &["snapshot", "zero"],
         Provisioning::Thin | Provisioning::ThinPool => &["thin-pool"],
-    }
+    };
+    let is_snapshot = plan.args.iter().any(|arg| arg == "--snapshot");
+    store.iter().copied().chain(is_snapshot.then_some("snapshot"))
 }
 
 impl Volumes<'_> {
@@ -300,7 +302,7 @@ impl Volumes<'_> {
         let (opened, ctx, tag) = (&self.opened, self.opened.ctx, new_tag());
         let group = opened.group.uuid.clone();
         ctx.journal.record(&Undo::RemoveLogicalVolume { group, tag: tag.clone() })?;
-        opened.lvm().load(targets(plan.provisioning).iter().copied());
+        opened.lvm().load(targets(plan));
         let options = ["--yes", "--addtag", &tag, "--name", def.name.as_str()];
         let args = options.into_iter().chain(plan.args.iter().map(String::as_str));
         let made = opened.lvm().run("lvcreate", &args.collect::<Vec<_>>());
