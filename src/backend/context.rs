@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct OpContext {
     /// Deadline and cancel.
     pub limits: Limits,
+    /// Whether somebody asked for it; what follows the storage by itself looks only at what the kernel
+    /// knows already.
+    pub asked: bool,
     /// Where it says how far it is.
     pub progress: Progress,
     /// The outside world.

@@ -4,7 +4,7 @@ use super::device::check_buildable;
 use super::image_directory::{self, ImagePool};
 use super::target::{check_path, target_path};
 use super::{Activation, ActivePool, BackendInfo, BuildMode, OpContext, StopOptions, Watch, mount};
-use crate::host::{Command, Lifetime, Mount, blank, tool_missing};
+use crate::host::{BlockDevice, Command, Lifetime, Mount, blank, tool_missing};
 use crate::model::{Error, ErrorKind, PoolDef, PoolType, Result};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -285,6 +285,22 @@ impl ImagePool for Fs {
         image_directory::delete(pool, false, ctx)?;
         ctx.findings.say("kept", format!("the file system on {}", device(pool)?).as_str());
         Ok(())
+    }
+
+    fn check_storage(&self, pool: &ActivePool) -> Result<()> {
+        let gone = |mount: &Mount| {
+            let source = Path::new(&mount.source);
+            source.starts_with("/dev") && BlockDevice::at(source).is_err()
+        };
+        let Some(mount) = mount::mount_of(pool)?.filter(gone) else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::Inaccessible,
+            format!(
+                "pool {}: its device {} is gone; stop the pool, and start it when the device is back",
+                pool.def.name,
+                mount.source.display()
+            ),
+        ))
     }
 
     fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {

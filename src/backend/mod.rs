@@ -10,7 +10,10 @@ mod fs;
 mod image_directory;
 mod images;
 mod logical;
+mod luns;
 mod mount;
+mod mpath;
+mod scsi;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -19,6 +22,7 @@ mod undo;
 mod unimplemented;
 mod volume_io;
 mod wipe;
+mod zfs;
 
 use crate::host::DeviceEvent;
 use crate::model::{
@@ -427,8 +431,14 @@ fn is_source(pool: &PoolDef, event: &DeviceEvent) -> bool {
 
 /// All backends, one for each type of pool.
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    let mut all: Vec<Arc<dyn Backend>> =
-        vec![Arc::new(dir::Dir), Arc::new(fs::Fs), Arc::new(logical::Logical::default())];
+    let mut all: Vec<Arc<dyn Backend>> = vec![
+        Arc::new(dir::Dir),
+        Arc::new(fs::Fs),
+        Arc::new(logical::Logical::default()),
+        Arc::new(luns::Luns(scsi::Scsi::default())),
+        Arc::new(luns::Luns(mpath::Mpath)),
+        Arc::new(zfs::Zfs),
+    ];
     all.extend(unimplemented::backends().map(|backend| Arc::new(backend) as Arc<dyn Backend>));
     all
 }

@@ -1,6 +1,8 @@
 //! How steps that change storage are undone.
 
 use super::logical;
+use super::scsi::write_vport;
+use super::zfs;
 use crate::host::Host;
 use crate::model::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -43,12 +45,39 @@ pub enum Undo {
         /// The uuid that it was made with, in LVM's spelling.
         uuid: String,
     },
+    /// Export a zpool that was imported.
+    ExportZpool(String),
+    /// Destroy a zvol or snapshot that was made.
+    DestroyZfs(zfs::Tagged),
+    /// Delete a virtual Fibre Channel HBA that was made.
+    DeleteVport {
+        /// Its parent in sysfs.
+        parent: PathBuf,
+        /// Port name.
+        wwpn: String,
+        /// Node name.
+        wwnn: String,
+    },
 }
 
 impl Undo {
     /// Undoes the step. Blocks.
     pub fn apply(&self, host: &dyn Host) -> Result<()> {
         match self {
+            Self::ExportZpool(name) => zfs::export_imported(name, host),
+            Self::DestroyZfs(made) => zfs::destroy_tagged(made, host),
+            Self::DeleteVport { parent, wwpn, wwnn } => {
+                match write_vport(parent, "vport_delete", wwpn, wwnn) {
+                    Ok(()) => Ok(()),
+                    // The kernel's answer when there is none.
+                    Err(error) if is_done(&error) || error.raw_os_error() == Some(libc::ENODEV) => {
+                        Ok(())
+                    }
+                    Err(error) => {
+                        Err(Error::io(format_args!("cannot delete the vHBA {wwpn}"), &error))
+                    }
+                }
+            }
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {
                 Ok(()) => Ok(()),
                 Err(error) if is_done(&error) => Ok(()),

@@ -17,17 +17,14 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
     BackendInfo { pool_type, implemented: false, tools: &[], operations: &[], watch: Watch::Timer }
 }
 
-static INFOS: [BackendInfo; 11] = [
+static INFOS: [BackendInfo; 8] = [
     without_code(PoolType::NetFs),
     without_code(PoolType::Disk),
     without_code(PoolType::Iscsi),
     without_code(PoolType::IscsiDirect),
-    without_code(PoolType::Scsi),
-    without_code(PoolType::Mpath),
     without_code(PoolType::Rbd),
     without_code(PoolType::Sheepdog),
     without_code(PoolType::Gluster),
-    without_code(PoolType::Zfs),
     without_code(PoolType::Vstorage),
 ];
 

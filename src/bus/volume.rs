@@ -75,11 +75,14 @@ impl VolumeView {
         let block = self.block();
         let names = block.iter().flat_map(|block| [&block.origin, &block.thin_pool]).flatten();
         let names: usize = names.map(|name| name.as_str().len()).sum();
+        let members = block.iter().flat_map(|block| &block.members);
+        let members: usize = members.map(|member| member.len() + 8).sum();
         volume.name.as_str().len() * 4
             + volume.key().len()
             + volume.path.len()
             + backing
             + names
+            + members
             + 384
     }
 }
@@ -122,6 +125,10 @@ impl Exposed for VolumeView {
         }),
         Property::throttled("MetadataUsed", |view| {
             view.block().and_then(|block| block.metadata_used).unwrap_or(UNKNOWN).into()
+        }),
+        Property::new("MemberPaths", |view| {
+            let members = view.volume.block.as_ref().map(|block| block.members.clone());
+            members.unwrap_or_default().into()
         }),
         Property::new("Encrypted", |view| view.volume.encrypted().into()),
         Property::new("Incomplete", |view| view.volume.incomplete.is_some().into()),

@@ -49,6 +49,7 @@ const DETAILS: &[Field] = &[
     ("Thin pool", "thin-pool", Shown::Text),
     ("Data used", "data-used", Shown::Percent),
     ("Metadata used", "metadata-used", Shown::Percent),
+    ("Paths", "member-paths", Shown::Text),
     ("Encrypted", "encrypted", Shown::IfAny),
     ("Modified", "modified", Shown::Time),
     ("Mode", "mode", Shown::Mode),

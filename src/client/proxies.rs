@@ -209,6 +209,8 @@ pub trait Volume {
     #[zbus(property(emits_changed_signal = "false"))]
     fn metadata_used(&self) -> Result<u32>;
     #[zbus(property(emits_changed_signal = "false"))]
+    fn member_paths(&self) -> Result<Vec<String>>;
+    #[zbus(property(emits_changed_signal = "false"))]
     fn encrypted(&self) -> Result<bool>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn incomplete(&self) -> Result<bool>;

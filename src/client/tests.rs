@@ -114,7 +114,7 @@ async fn every_method_and_property_of_the_documents_has_a_proxy_of_its_signature
     let volume = at!(VolumeProxy, connection, "/org/poold1/volumes/1/v");
     call!(volume; name(), key(), path(), kind(), format(), format_source(), content_format(), pool(), capacity(),
         allocation(), physical(), backing_path(), backing_format(), provisioning(), origin(),
-        thin_pool(), data_used(), metadata_used(), encrypted(), incomplete(), incomplete_reason(),
+        thin_pool(), data_used(), metadata_used(), member_paths(), encrypted(), incomplete(), incomplete_reason(),
         modified(), mode(), owner(), group(), job(),
         delete(&no), wipe(&no), refresh(&no), resize(1, &no), clone("w", &no),
         upload(descriptor(), &no), download(descriptor(), &no), open("r", &no), get_xml(&no));

@@ -224,6 +224,7 @@ impl Run<'_> {
         let journal = Arc::new(JobJournal::new(self.shared, self.pool.uuid, self.job, steps));
         let context = OpContext {
             limits,
+            asked: self.job.is_some(),
             progress: self.job.map(|job| job.progress.clone()).unwrap_or_default(),
             host: Arc::clone(&self.shared.host),
             records: Arc::new(StoreRecords(Arc::clone(&self.shared.store))),

@@ -1,6 +1,6 @@
 //! What readers see of a pool.
 
-use crate::model::{Error, PoolDef, Usage, Volume, VolumeName};
+use crate::model::{Error, PoolDef, Usage, Volume, VolumeKind, VolumeName};
 use imbl::OrdMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -65,9 +65,15 @@ pub struct PoolSnapshot {
 }
 
 impl PoolSnapshot {
-    /// The volume whose path is this, for pools whose volumes are entries of a directory.
+    /// The volume whose path is this.
     pub fn volume_at(&self, path: &str) -> Option<&Arc<Volume>> {
+        let is_it = |volume: &&Arc<Volume>| volume.path.as_ref() == path;
         let name = Path::new(path).file_name()?.to_str()?;
-        self.volumes.get(name).filter(|volume| volume.path.as_ref() == path)
+        // Files are entries of a directory; the paths of devices need not end in the volumes' names.
+        let by_name = self.volumes.get(name).filter(is_it);
+        match self.def.pool_type.info().volume_kind {
+            VolumeKind::File => by_name,
+            _ => by_name.or_else(|| self.volumes.values().find(is_it)),
+        }
     }
 }

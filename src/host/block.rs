@@ -7,6 +7,7 @@ mod user;
 
 use super::FileStat;
 use rustix::fs::FileType;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -213,29 +214,17 @@ impl BlockDevice {
         }
     }
 
-    /// The first name in a directory of names, as /dev/disk/by-path, that leads to it.
-    pub fn name_in(&self, directory: &Path) -> Option<PathBuf> {
-        let entries = fs::read_dir(directory).ok()?.filter_map(Result::ok);
-        let mut names: Vec<PathBuf> = entries
-            .map(|entry| entry.path())
-            .filter(|path| {
-                let meta = fs::metadata(path);
-                meta.is_ok_and(|meta| {
-                    meta.mode() & libc::S_IFMT == libc::S_IFBLK
-                        && DeviceNumber::from_raw(meta.rdev()) == self.number
-                })
-            })
-            .collect();
-        names.sort();
-        names.into_iter().next()
-    }
-
     /// What udev knows of it (`ID_SERIAL`), as udev's database has it; none before udev has looked at
     /// it, or where no udev runs.
     pub fn udev_property(&self, name: &str) -> Option<String> {
         let database = fs::read_to_string(self.udev_record()).ok()?;
         let mut properties = database.lines().filter_map(|line| line.strip_prefix("E:"));
         properties.find_map(|pair| Some(pair.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    }
+
+    /// Whether udev has made all names of it, or none runs that would.
+    pub fn is_named_by_udev(&self) -> bool {
+        !Path::new("/run/udev/control").exists() || self.udev_record().exists()
     }
 
     fn udev_record(&self) -> PathBuf {
@@ -246,6 +235,22 @@ impl BlockDevice {
     pub fn stat(&self) -> io::Result<FileStat> {
         FileStat::at(&self.node())
     }
+}
+
+/// The names of devices in a directory of names, as /dev/disk/by-path: of several of one device, the
+/// first.
+pub fn names_in(directory: &Path) -> io::Result<BTreeMap<DeviceNumber, PathBuf>> {
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(directory)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    names.sort_unstable();
+    let mut found = BTreeMap::new();
+    for name in names {
+        let Ok(meta) = fs::metadata(&name) else { continue };
+        if meta.mode() & libc::S_IFMT == libc::S_IFBLK {
+            found.entry(DeviceNumber::from_raw(meta.rdev())).or_insert(name);
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -277,6 +277,8 @@ pub struct BlockAttributes {
     pub data_used: Option<u32>,
     /// How full the store of its metadata is, in hundredths of a percent.
     pub metadata_used: Option<u32>,
+    /// The devices that are paths to it, of a multipath device.
+    pub members: Vec<String>,
 }
 
 /// What an image's header says beyond format and capacity.

@@ -7,8 +7,6 @@
 mod fill;
 mod open;
 
-pub(super) use fill::Fresh;
-
 use super::images::Images;
 use super::{ActivePool, OpContext};
 use crate::host::BlockDevice;
@@ -16,6 +14,7 @@ use crate::model::{
     BlockAttributes, Declaration, Encryption, Error, ErrorKind, Extent, FormatSource,
     ImageAttributes, Result, Timestamps, Volume, VolumeFormat, VolumeKind, VolumeName,
 };
+pub(super) use fill::Fresh;
 use std::path::Path;
 
 /// What the header of an encrypted volume takes: the most that QEMU's LUKS does with its default

@@ -2,7 +2,7 @@
 
 use super::super::transfer::Mark;
 use super::super::wipe::Wipe;
-use super::super::{VolumeAccess, VolumeIo, WipeOptions};
+use super::super::{ResizeOptions, VolumeAccess, VolumeIo, WipeOptions};
 use super::BlockVolumes;
 use crate::model::{ErrorKind, Result, Volume, VolumeFormat, VolumeKind};
 
@@ -38,6 +38,27 @@ impl BlockVolumes<'_> {
                 Err(self.busy(volume, "the kernel or another program"))
             }
             Err(error) => Err(self.pool.volume_failed(name, "cannot open its device", &error)),
+        }
+    }
+
+    /// Refuses a resize that cuts off what nobody said is meant, or what is in use; one that is open
+    /// may grow.
+    pub(in crate::backend) fn check_resize(
+        &self,
+        volume: &Volume,
+        capacity: u64,
+        options: ResizeOptions,
+    ) -> Result<()> {
+        if capacity >= volume.capacity {
+            return Ok(());
+        }
+        if !options.shrink {
+            let what = "it is larger than that; say shrink to cut off its end";
+            return Err(self.pool.volume_error(ErrorKind::InvalidArgument, &volume.name, what));
+        }
+        match options.force {
+            true => Ok(()),
+            false => self.check_unused(volume),
         }
     }
 

@@ -39,6 +39,12 @@ pub(in crate::backend) trait ImagePool: Send + Sync {
     /// As [`Backend::delete`].
     fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()>;
 
+    /// Refuses (`Inaccessible`) a pool whose storage is gone although its directory can be opened. No
+    /// I/O on the storage.
+    fn check_storage(&self, _pool: &ActivePool) -> Result<()> {
+        Ok(())
+    }
+
     /// As [`Backend::condition`].
     fn condition(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
@@ -83,10 +89,12 @@ impl<T: ImagePool> Backend for T {
     }
 
     fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
+        self.check_storage(pool)?;
         ImageDirectory::open(pool, ctx)?.list()
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
+        self.check_storage(pool)?;
         ImageDirectory::open(pool, ctx)?.usage()
     }
 

@@ -53,6 +53,7 @@ impl<'a> Volumes<'a> {
                 thin_pool: name(&found.thin_pool),
                 data_used: found.data_used,
                 metadata_used: found.metadata_used,
+                ..BlockAttributes::default()
             })),
         });
         if found.tags.iter().any(|tag| is_making(tag)) {

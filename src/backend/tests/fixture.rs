@@ -87,6 +87,7 @@ pub struct Pool {
 pub fn context(world: &Arc<World>) -> OpContext {
     OpContext {
         limits: Limits::default(),
+        asked: true,
         progress: backend::Progress::default(),
         host: Arc::new(SystemHost),
         records: world.clone(),
