@@ -66,7 +66,7 @@ impl Logical {
     fn open<'a>(&self, pool: &'a PoolDef, ctx: &'a OpContext) -> Result<Option<Opened<'a>>> {
         let known = self.known().get(&pool.uuid).cloned();
         match known.map(|devices| Opened::on(pool, devices, ctx)) {
-            Some(Ok(Some(opened))) if opened.whole() => return Ok(Some(opened)),
+            Some(Ok(Some(opened))) if opened.usable() => return Ok(Some(opened)),
             // They are others now, or not what they were.
             Some(Ok(_)) | None => {}
             Some(Err(error)) if error.kind() == ErrorKind::ToolFailed => {}
@@ -174,6 +174,7 @@ impl Backend for Logical {
 
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         self.check_definition(pool)?;
+        self.known().remove(&pool.uuid);
         let adopted = self.built(pool, ctx)?.start()?;
         Ok(Activation { adopted, ..Activation::default() })
     }

@@ -43,9 +43,11 @@ impl<'a> Opened<'a> {
         Lvm { host: &*self.ctx.host, limits: &self.ctx.limits, devices: &self.devices }
     }
 
-    /// Whether all of it is there.
-    pub(super) fn whole(&self) -> bool {
-        self.group.missing.is_empty() && !self.group.standing.partial()
+    /// Whether all of it is there, and nothing keeps it from being used.
+    pub(super) fn usable(&self) -> bool {
+        let standing = &self.group.standing;
+        let ours = !standing.exported() && !standing.shared() && !standing.partial();
+        ours && self.group.missing.is_empty()
     }
 
     /// A volume of it, as LVM's commands take it.

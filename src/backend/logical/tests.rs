@@ -279,6 +279,19 @@ fn groups_that_are_not_ours_to_use_are_refused() {
 }
 
 #[test]
+fn a_group_that_was_found_is_looked_for_again_when_it_cannot_be_used() {
+    assert!(Group::recorded().volumes().opened.usable());
+    for (from, to) in [
+        ("\"vg_exported\":\"\"", "\"vg_exported\":\"exported\""),
+        ("\"vg_shared\":\"\"", "\"vg_shared\":\"shared\""),
+        ("\"vg_partial\":\"\"", "\"vg_partial\":\"partial\""),
+        ("\"pv_name\":\"/dev/vdd\"", "\"pv_name\":\"[unknown]\""),
+    ] {
+        assert!(!Group::replacing(from, to).volumes().opened.usable(), "{to}");
+    }
+}
+
+#[test]
 fn events_of_its_volumes_and_of_all_physical_ones_concern_a_pool() {
     let pool = Group::recorded().pool.def;
     let concerned = |properties: &[&str]| {

@@ -17,7 +17,7 @@ group_is() { is "$(vgs --noheadings -o "$2" "$1" 2>/dev/null | xargs)" "$3"; }
 
 a_group_is_built_and_started() {
     # The processor is emulated.
-    configure '[timeouts]' 'refresh = "60s"'
+    configure '[timeouts]' 'refresh = "60s"' 'start = "120s"' 'stop = "60s"'
     group_xml vg disk0 disk1 | define vg
     pool_is vg inactive
     refused NotBuilt poolctl start vg

@@ -11,7 +11,7 @@ sources() {
 
 a_group_has_a_volume_and_a_thin_snapshot() {
     # The processor is emulated.
-    configure '[timeouts]' 'refresh = "60s"'
+    configure '[timeouts]' 'refresh = "60s"' 'start = "120s"' 'stop = "60s"'
     group_xml vg disk0 disk1 | define vg --build --start
     poolctl vol create vg/lin 64M
     poolctl vol create vg/store 32M --provisioning thin-pool
