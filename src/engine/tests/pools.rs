@@ -131,13 +131,13 @@ async fn a_start_that_fails_leaves_the_pool_inactive_and_says_why() {
 async fn types_without_code_can_be_defined_but_not_started() {
     let world = World::new();
     let mut def = pool_def("server");
-    def.pool_type = PoolType::Mpath;
+    def.pool_type = PoolType::Sheepdog;
     let options = DefineOptions::default();
     let (pool, _) = world.engine.define_pool(def, options, &ROOT).await.unwrap();
     assert_eq!(kind(pool.start(None, &ROOT).await), Some(ErrorKind::NotSupported));
     let types = world.engine.pool_types();
     let available = |of| types.iter().any(|each| each.pool_type == of && each.available);
-    assert!(available(PoolType::Dir) && !available(PoolType::Mpath));
+    assert!(available(PoolType::Dir) && !available(PoolType::Sheepdog));
     pool.undefine().await.unwrap();
 }
 
