@@ -18,6 +18,7 @@ unit,bus                           | create_compressed_fs      | cloop-utils
 unit,bus                           | genisoimage               | genisoimage
 unit,bus,guest,bench               | mkfs.ext4                 | e2fsprogs
 unit,bus                           | parted                    | parted
+bus                                | sfdisk                    | fdisk
 unit,bus                           | cryptsetup                | cryptsetup-bin
 unit,bus                           | mkfs.vfat                 | dosfstools
 bus,bench                          | mkfs.xfs                  | xfsprogs

@@ -87,7 +87,7 @@ impl<T: LunSource> Backend for Luns<T> {
         let usage = usage(found.iter().map(|lun| &lun.capacity));
         let blocks = BlockVolumes::new(pool, ctx);
         let volumes = found.into_iter().map(|lun| blocks.volume(lun)).collect();
-        Ok(Listing { usage, volumes, skipped })
+        Ok(Listing { usage, volumes, skipped, ..Listing::default() })
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {

@@ -6,6 +6,7 @@ mod block_volumes;
 mod context;
 mod device;
 mod dir;
+mod disk;
 mod fs;
 mod image_directory;
 mod images;
@@ -26,12 +27,13 @@ mod zfs;
 
 use crate::host::DeviceEvent;
 use crate::model::{
-    Error, ErrorKind, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef, VolumeName,
-    WipeAlgorithm,
+    Error, ErrorKind, FreeExtent, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef,
+    VolumeName, WipeAlgorithm,
 };
 pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
 };
+pub use disk::NewPartition;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,6 +138,10 @@ pub struct Activation {
     /// devices and inodes are used again.
     #[serde(default)]
     pub born: Option<(i64, u32)>,
+    /// What tells the storage from other storage of the same name: the id of a disk's partition
+    /// table, for types that have such.
+    #[serde(default)]
+    pub source_id: Option<String>,
 }
 
 /// What a start mounted or found mounted, to be told from what others mount.
@@ -194,6 +200,8 @@ pub struct Listing {
     pub volumes: Vec<Volume>,
     /// Entries that are no volumes because they could not be read or named.
     pub skipped: u32,
+    /// What is free of a partitioned disk.
+    pub free_extents: Vec<FreeExtent>,
 }
 
 /// How a build treats what is there.
@@ -433,6 +441,7 @@ fn is_source(pool: &PoolDef, event: &DeviceEvent) -> bool {
 pub fn all() -> Vec<Arc<dyn Backend>> {
     let mut all: Vec<Arc<dyn Backend>> = vec![
         Arc::new(dir::Dir),
+        Arc::new(disk::Disk),
         Arc::new(fs::Fs),
         Arc::new(logical::Logical::default()),
         Arc::new(luns::Luns(scsi::Scsi::default())),

@@ -1,5 +1,6 @@
 //! How steps that change storage are undone.
 
+use super::disk::NewPartition;
 use super::logical;
 use super::scsi::write_vport;
 use super::zfs;
@@ -58,6 +59,8 @@ pub enum Undo {
         /// Node name.
         wwnn: String,
     },
+    /// Remove a partition that was made.
+    RemovePartition(NewPartition),
 }
 
 impl Undo {
@@ -78,6 +81,7 @@ impl Undo {
                     }
                 }
             }
+            Self::RemovePartition(partition) => partition.remove(host),
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {
                 Ok(()) => Ok(()),
                 Err(error) if is_done(&error) => Ok(()),

@@ -218,11 +218,18 @@ async fn lookup_volume(call: Call) -> Result<Plan> {
 
 async fn get_xml(call: Call) -> Result<Plan> {
     let snapshot = call.target.snapshot();
-    let def = match &snapshot.next_def {
-        Some(next) if call.options.flag("inactive") => next,
-        _ => &snapshot.def,
+    let inactive = call.options.flag("inactive");
+    let mut def = match &snapshot.next_def {
+        Some(next) if inactive => Arc::clone(next),
+        _ => Arc::clone(&snapshot.def),
     };
-    Ok(Plan::answer(Reply::new(xml::write_pool(def, snapshot.usage))))
+    if !inactive && !snapshot.free_extents.is_empty() {
+        let def = Arc::make_mut(&mut def);
+        if let Some(device) = def.source.devices.first_mut() {
+            device.free_extents = snapshot.free_extents.to_vec();
+        }
+    }
+    Ok(Plan::answer(Reply::new(xml::write_pool(&def, snapshot.usage))))
 }
 
 async fn list_volumes(call: Call) -> Result<Plan> {

@@ -200,6 +200,7 @@ impl Actor {
             core.deferred.clear();
             clear_volumes(&self.shared, uuid, &mut next.volumes);
             next.usage = Usage::default();
+            next.free_extents = Arc::default();
             next.skipped = 0;
             next.loaded = false;
             next.stale = false;
@@ -261,6 +262,7 @@ impl Actor {
             };
             next.usage = merged.usage;
             next.skipped = merged.skipped;
+            next.free_extents = merged.free_extents.clone();
             let kept = touched.iter().chain(core.leases.changed());
             let (volumes, changes) = merged.publish(&next.volumes, kept);
             set_volumes(&self.shared, self.pool.uuid, &mut next.volumes, volumes, &changes);

@@ -2,7 +2,7 @@
 //! same objects in memory. Runs on the worker that read them.
 
 use crate::backend::Listing;
-use crate::model::{Usage, Volume, VolumeName};
+use crate::model::{FreeExtent, Usage, Volume, VolumeName};
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub(super) type Change = (Option<Arc<Volume>>, Option<Arc<Volume>>);
 pub(super) struct Merged {
     pub(super) usage: Usage,
     pub(super) skipped: u32,
+    pub(super) free_extents: Arc<[FreeExtent]>,
     volumes: Volumes,
     changes: BTreeMap<VolumeName, Change>,
 }
@@ -44,7 +45,13 @@ impl Merged {
                 volumes.remove(name);
             }
         }
-        Self { usage: listing.usage, skipped: listing.skipped, volumes, changes }
+        Self {
+            usage: listing.usage,
+            skipped: listing.skipped,
+            free_extents: listing.free_extents.into(),
+            volumes,
+            changes,
+        }
     }
 
     /// The volumes to publish, and what changed: those in `kept` stay as they are in `now`,

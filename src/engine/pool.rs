@@ -339,6 +339,7 @@ pub(super) fn blank(def: Arc<PoolDef>, persistent: bool, autostart: bool) -> Poo
         volumes: Volumes::new(),
         volume_jobs: OrdMap::new(),
         skipped: 0,
+        free_extents: Arc::default(),
         loaded: false,
         stale: false,
         last_refresh: 0,

@@ -1,6 +1,6 @@
 //! What readers see of a pool.
 
-use crate::model::{Error, PoolDef, Usage, Volume, VolumeKind, VolumeName};
+use crate::model::{Error, FreeExtent, PoolDef, Usage, Volume, VolumeKind, VolumeName};
 use imbl::OrdMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub struct PoolSnapshot {
     pub volume_jobs: OrdMap<VolumeName, u64>,
     /// Entries that are no volumes.
     pub skipped: u32,
+    /// What is free of a partitioned disk.
+    pub free_extents: Arc<[FreeExtent]>,
     /// Whether the volumes of an active pool have been read since it became active.
     pub loaded: bool,
     /// Whether the last refresh failed.

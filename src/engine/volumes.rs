@@ -3,13 +3,14 @@
 use super::handle::PoolHandle;
 use super::jobs::Job;
 use super::leases::Lease;
-use super::pool::Late;
+use super::pool::{Late, Pool};
 use super::records::Promise;
 use super::run::{Patience, Run};
+use super::shared::Shared;
 use super::transfers::Reading;
 use super::{Caller, CreateVolumeOptions, JobHandle, JobOperation, PoolSnapshot, PoolState};
 use super::{ResultValue, actor::Results};
-use crate::backend::{ActivePool, Backend, OpContext, ResizeOptions, WipeOptions};
+use crate::backend::{ActivePool, Backend, OpContext, ResizeOptions, Watch, WipeOptions};
 use crate::model::{Error, ErrorKind, Result, Usage, Volume, VolumeDef, VolumeName};
 use std::sync::{Arc, OnceLock};
 
@@ -277,11 +278,30 @@ impl PoolHandle {
                 }
             };
             pool.release(&shared, &name, job.id, epoch, found, usage);
+            if changes_others(operation) && watches_devices(&shared, &pool) {
+                pool.ask_reread(&shared);
+            }
             drop((base, source));
             shared.jobs.end(&job, result);
         });
         handle
     }
+}
+
+/// Whether such a job may change what a pool says beside its volume: the names of others, what is free.
+fn changes_others(operation: JobOperation) -> bool {
+    matches!(
+        operation,
+        JobOperation::VolumeCreate
+            | JobOperation::VolumeClone
+            | JobOperation::VolumeDelete
+            | JobOperation::VolumeResize
+    )
+}
+
+fn watches_devices(shared: &Shared, pool: &Pool) -> bool {
+    let backend = shared.backend_of(pool.snapshot().def.pool_type);
+    backend.is_ok_and(|backend| backend.info().watch == Watch::Devices)
 }
 
 pub(super) fn absent(now: &PoolSnapshot, name: &VolumeName) -> Result<()> {

@@ -3,6 +3,7 @@
 //! All of it is read from /sys, /proc and the names in /dev: nothing here does I/O on a device, which
 //! may hang. Used by `backend`.
 
+pub mod partitions;
 mod user;
 
 use super::FileStat;

@@ -6,6 +6,7 @@ pub mod declared;
 pub mod formats;
 pub mod lock;
 pub mod node;
+pub mod partitions;
 pub mod probe;
 pub mod qcow2;
 pub mod qemu_img;

@@ -7,6 +7,7 @@
 
 mod access;
 mod blocked;
+mod disk;
 mod documents;
 mod faults;
 mod formats;
@@ -125,6 +126,19 @@ const CASES: &[runner::Case] = cases![
         the_disk_is_full,
         the_disk_fails,
         the_client_goes,
+    },
+    disk::{
+        dos,
+        gpt,
+        mac,
+        bsd,
+        pc98,
+        sun,
+        dvh,
+        logical_partitions_are_renumbered_when_nobody_minds,
+        a_disk_in_use_gets_new_volumes_and_no_new_table,
+        what_others_do_to_the_table_is_seen,
+        an_encrypted_partition_keeps_its_lock,
     },
     kill9::{
         define,

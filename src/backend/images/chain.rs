@@ -109,7 +109,7 @@ impl Images<'_> {
     /// were not declared.
     pub(in crate::backend) fn check_names(&self, volume: &Volume, file: &File) -> Result<()> {
         let name = &volume.name;
-        match contradiction(volume, volume.format, file) {
+        match contradiction(volume, volume.content(), file) {
             Ok(None) => Ok(()),
             Ok(Some(what)) => Err(self.pool.volume_error(ErrorKind::Conflict, name, what)),
             Err(error) => Err(self.pool.volume_failed(name, "cannot read its header", &error)),

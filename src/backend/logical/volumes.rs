@@ -25,7 +25,7 @@ impl<'a> Volumes<'a> {
             self.opened.group.volumes.iter().filter_map(|volume| self.volume(volume)).collect();
         let skipped = self.opened.group.volumes.len() - volumes.len();
         let skipped = u32::try_from(skipped).unwrap_or(u32::MAX);
-        Listing { usage: self.opened.group.usage, volumes, skipped }
+        Listing { usage: self.opened.group.usage, volumes, skipped, ..Listing::default() }
     }
 
     /// A logical volume as a volume of the pool; none when its name can be none.

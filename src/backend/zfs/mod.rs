@@ -274,7 +274,7 @@ impl Backend for Zfs {
 
     fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
         let usage = self.usage(pool, ctx)?;
-        Ok(Listing { usage, volumes: volumes::list(pool, ctx)?, skipped: 0 })
+        Ok(Listing { usage, volumes: volumes::list(pool, ctx)?, ..Listing::default() })
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {

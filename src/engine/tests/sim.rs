@@ -196,7 +196,7 @@ impl Backend for Sim {
         let listed = self.world().volumes.get(pool.def.name.as_str()).cloned().unwrap_or_default();
         self.enter(&pool.def, "refresh", ctx)?;
         let volumes = listed.iter().map(|(name, size)| volume(&pool.def, name, *size)).collect();
-        Ok(Listing { usage: self.usage(pool, ctx)?, volumes, skipped: 0 })
+        Ok(Listing { usage: self.usage(pool, ctx)?, volumes, ..Listing::default() })
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
