@@ -188,7 +188,7 @@ impl Located {
 
 /// This host's system id; empty when it has none.
 fn system(lvm: &Lvm<'_>) -> Result<String> {
-    let said = lvm.run("lvm", &["systemid"])?.stdout;
+    let said = lvm.run("systemid", &[])?.stdout;
     let said = String::from_utf8_lossy(&said);
     Ok(said.split_once(':').map(|(_, id)| id.trim().to_owned()).unwrap_or_default())
 }

@@ -66,9 +66,9 @@ impl Lvm<'_> {
 
     pub(super) fn command(&self, program: &'static str, args: &[&str]) -> Command {
         let monitoring = u8::from(Path::new(MONITOR).exists());
-        // fullreport is no program of its own.
         let (program, first) = match program {
-            "fullreport" => ("lvm", Some("fullreport")),
+            // These are no programs of their own.
+            "fullreport" | "systemid" => ("lvm", Some(program)),
             program => (program, None),
         };
         let mut line: Vec<OsString> = first.into_iter().map(OsString::from).collect();

@@ -276,6 +276,8 @@ fn groups_that_are_not_ours_to_use_are_refused() {
     ] {
         assert_eq!(check(fields), Err(kind), "{fields}");
     }
+    let asked = host.asked.lock().unwrap().pop().unwrap();
+    assert!(asked.starts_with("lvm systemid --devices /dev/a "), "{asked}");
 }
 
 #[test]
