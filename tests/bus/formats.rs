@@ -44,6 +44,8 @@ async fn world() -> Result<(World, PoolProxy<'static>)> {
 
 fn creation(info: &FormatInfo, encrypted: bool) -> Options<'static> {
     let mut options = with("format", info.format.as_str());
+    // Deriving a key takes as long as the machine is busy with other things.
+    options.insert("wait", u64::MAX.into());
     if encrypted {
         options.extend([("encryption", "luks".into()), ("secret", "key".into())]);
     }
@@ -100,7 +102,7 @@ async fn row(world: &World, pool: &PoolProxy<'_>, info: &FormatInfo) -> Result<[
     let mut resized = false;
     if let Some(volume) = &made {
         let proxy = world.volume(volume).await?;
-        resized = could("resize", proxy.resize(9 * MIB, &Options::new()).await)?;
+        resized = could("resize", proxy.resize(9 * MIB, &with("wait", u64::MAX)).await)?;
         ensure!(proxy.capacity().await? == if resized { 9 * MIB } else { 5 * MIB }, "its capacity");
         let image = match luks {
             true => format!("--image-opts driver=luks,key-secret=s,file.filename=q.{name}"),
