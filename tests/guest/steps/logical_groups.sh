@@ -58,12 +58,17 @@ groups_that_are_not_ours_are_refused() {
     vgexport vg
     refused Conflict poolctl start vg
     vgimport vg
-    vgchange -y --systemid other vg
-    refused Conflict poolctl start vg
-    vgchange -y --config 'local/extra_system_ids=["other"]' --systemid '' vg
-    is "$(sources)" vg
     poolctl start vg
     poolctl stop vg
+    # Another host's; once it is, nobody here can change it.
+    vgcreate -y alien "$(disk scsi3)"
+    vgchange -y --systemid other alien
+    group_xml alien | define alien
+    refused Conflict poolctl start alien
+    poolctl undefine alien
+    wipefs --all --force "$(disk scsi3)"
+    settle
+    is "$(sources)" vg
 }
 step groups_that_are_not_ours_are_refused
 
