@@ -4,13 +4,13 @@
 //! *and* parted, which know different things, and in words for people: each mistake here is
 //! somebody's disk.
 
+use super::block::user::{LOOKS, PAUSE};
 use super::{BlockDevice, Command, Host, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use serde::Deserialize;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
 
 /// How much is read of each end of a device, to know that it can be read.
 const ENDS: u64 = 1 << 20;
@@ -20,10 +20,6 @@ const BLOCK: usize = 64 << 10;
 const GPT: &[u8] = b"EFI PART";
 /// Sizes of sectors.
 const SECTORS: [usize; 2] = [512, 4096];
-/// How often, and how far apart, a device is asked whether it is free: udev and others look into
-/// new ones for a moment.
-const LOOKS: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(100);
 /// Exit statuses of blkid: nothing was found; several things that contradict each other were.
 const NOTHING: i32 = 2;
 const AMBIVALENT: i32 = 8;

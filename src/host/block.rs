@@ -4,7 +4,7 @@
 //! may hang. Used by `backend`.
 
 pub mod partitions;
-mod user;
+pub(super) mod user;
 
 use super::FileStat;
 use rustix::fs::FileType;

@@ -159,7 +159,7 @@ impl<'a> BlockVolumes<'a> {
     pub(super) fn check_unused(&self, volume: &Volume) -> Result<()> {
         self.check_no_overlay(volume)?;
         let Ok(device) = BlockDevice::at(Path::new(&*volume.path)) else { return Ok(()) };
-        match device.user()? {
+        match device.lasting_user(&self.ctx.limits)? {
             None => Ok(()),
             Some(user) => Err(self.busy(volume, &user)),
         }

@@ -28,7 +28,7 @@ impl BlockVolumes<'_> {
             self.check_no_overlay(volume)?;
         }
         if (claim || access == VolumeAccess::ReadUnchanged)
-            && let Some(user) = device.user()?
+            && let Some(user) = device.lasting_user(&self.ctx.limits)?
         {
             return Err(self.busy(volume, &user));
         }

@@ -102,10 +102,8 @@ pub(super) fn delete(pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Res
             ),
         ));
     }
-    for device in drive.device.partitions() {
-        if let Some((_, place)) = device.partition() {
-            locked.withdraw(place.number).map_err(ours)?;
-        }
+    for partition in &table.partitions {
+        locked.withdraw(partition.number).map_err(ours)?;
     }
     let file = drive.device.open(true, false);
     let written = file.and_then(|file| {
@@ -117,8 +115,5 @@ pub(super) fn delete(pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Res
     written.map_err(|error| {
         Error::io(format_args!("pool {}: cannot write {}", pool.name, drive.path.display()), &error)
     })?;
-    if drive.device.mapped().is_some() {
-        locked.map().map_err(ours)?;
-    }
     Ok(())
 }

@@ -46,9 +46,6 @@ impl Opened<'_> {
             locked.announce(now).map_err(|error| self.pool.of_volume(name, error))?;
             self.rename(&after, now, before)?;
         }
-        if self.drive.device.mapped().is_some() {
-            locked.map()?;
-        }
         Ok(())
     }
 
@@ -56,7 +53,7 @@ impl Opened<'_> {
     fn check_higher(&self, volume: &Volume, higher: &[&Partition]) -> Result<()> {
         for partition in higher {
             let Some(device) = self.drive.partition_device(partition) else { continue };
-            if let Some(user) = device.user()? {
+            if let Some(user) = device.lasting_user(&self.ctx.limits)? {
                 let what = format!(
                     "it cannot be deleted while {user} uses {}, whose number would change; end that first",
                     device.name

@@ -230,7 +230,7 @@ impl Locked<'_> {
     /// Has the kernel forget a partition; `Busy` when anybody has it open.
     pub(super) fn withdraw(&self, number: u32) -> Result<()> {
         if self.drive.device.mapped().is_some() {
-            return Ok(());
+            return self.unmap(number);
         }
         partitions::forget(&self.file, number).map_err(|error| self.refused(number, &error))
     }
@@ -250,7 +250,7 @@ impl Locked<'_> {
 
     /// Has the device mapper have the partitions of a disk of its own that the table has: kpartx
     /// leaves alone what has not changed.
-    pub(super) fn map(&self) -> Result<()> {
+    fn map(&self) -> Result<()> {
         let args = ["-u", "-s", "-p", super::names::separator(self.drive)];
         let mut args: Vec<_> = args.map(Into::into).into();
         args.push(self.drive.path.clone().into());
@@ -258,7 +258,27 @@ impl Locked<'_> {
         self.drive.host.run(&kpartx, self.drive.limits).map(drop)
     }
 
-    /// Makes the kernel's partitions those of the table, as far as nobody uses what is other.
+    /// Has the device mapper give up the partition of a disk of its own.
+    fn unmap(&self, number: u32) -> Result<()> {
+        let prefix = format!("part{number}-");
+        let holders = self.drive.device.holders();
+        let mut maps = holders.iter().filter_map(|holder| Some((holder, holder.mapped()?)));
+        let Some((holder, (name, _))) = maps.find(|(_, (_, uuid))| uuid.starts_with(&prefix))
+        else {
+            return Ok(());
+        };
+        let args = ["remove", "--", &name].map(Into::into).into();
+        let dmsetup = Command { program: "dmsetup", args, ..Command::default() };
+        match self.drive.host.run(&dmsetup, self.drive.limits) {
+            Ok(_) => Ok(()),
+            Err(error) => match holder.user()? {
+                Some(_) => Err(self.refused(number, &io::Error::from_raw_os_error(libc::EBUSY))),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Makes the kernel's partitions those of the table; `Busy` when somebody uses one that is not.
     pub(super) fn agree(&self, table: &Table) -> Result<()> {
         let drive = self.drive;
         if drive.device.mapped().is_some() {

@@ -51,9 +51,6 @@ impl NewPartition {
         if let Some(partition) = found {
             locked.withdraw(partition.number)?;
             locked.write(&table.remove(partition))?;
-            if drive.device.mapped().is_some() {
-                locked.map()?;
-            }
         }
         Ok(())
     }

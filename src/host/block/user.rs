@@ -1,12 +1,18 @@
 //! Who uses a block device.
 
 use super::{BlockDevice, DeviceNumber};
-use crate::host::MountTable;
+use crate::host::{Limits, MountTable};
 use crate::model::Result;
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
+
+/// How often, and how far apart, a device is asked whether it is free: udev and others look into
+/// new ones for a moment.
+pub(in crate::host) const LOOKS: u32 = 10;
+pub(in crate::host) const PAUSE: Duration = Duration::from_millis(100);
 
 impl BlockDevice {
     /// Who uses it, for a message ("the mount at /srv", "swap", "qemu-nbd, process 12"); none when
@@ -26,6 +32,18 @@ impl BlockDevice {
         Ok(super::super::holders::process_where(&|opened| {
             number_at(opened).is_some_and(|number| family.iter().any(|own| own.number == number))
         }))
+    }
+
+    /// The same, but for those who only look: udev and others open a device that changed for a moment.
+    pub fn lasting_user(&self, limits: &Limits) -> Result<Option<String>> {
+        for _ in 1..LOOKS {
+            if self.user()?.is_none() {
+                return Ok(None);
+            }
+            limits.check()?;
+            std::thread::sleep(PAUSE);
+        }
+        self.user()
     }
 
     /// The mount, swap, loop device or device on top that uses it itself.

@@ -1,0 +1,197 @@
+# shellcheck shell=bash
+# Pools of the type disk on disks of the guest's own, with udev. (What can be done with each kind of table is the bus tier's.)
+# limit: 420
+
+# disk_pool NAME SERIAL FORMAT [OPTION...]
+disk_pool() {
+    local name=$1 path
+    path=$(disk "$2")
+    local format=$3
+    shift 3
+    define "$name" "$@" <<XML
+<pool type='disk'><name>$name</name>
+  <source><device path='$path'/><format type='$format'/></source>
+  <target><path>/dev</path></target>
+</pool>
+XML
+}
+
+# node SERIAL: the kernel's name of a disk.
+node() { basename "$(readlink -f "$(disk "$1")")"; }
+
+# The partitions are the volumes for parted, for the kernel and for udev.
+agrees() {
+    local pool=$1 serial=$2 name number
+    local kernel parted
+    name=$(node "$serial")
+    settle
+    kernel=$(find "/sys/block/$name/" -mindepth 2 -maxdepth 2 -name partition -printf '%h\n' | xargs -rn1 basename | sort | xargs)
+    parted=$(parted -sm "/dev/$name" unit B print | sed -n "s/^\([0-9]*\):.*/$name\1/p" | sort | xargs)
+    is "$kernel" "$parted"
+    # shellcheck disable=SC2086
+    has_volumes "$pool" $parted
+    for number in $(sed "s/$name//g" <<<"$parted"); do
+        is "$(readlink -f "$(disk "$serial")-part$number")" "/dev/$name$number"
+    done
+}
+
+a_disk_is_labelled_divided_and_emptied() {
+    local name pool=gpt
+    name=$(node scsi0)
+    disk_pool "$pool" scsi0 gpt --build --start
+    pool_is "$pool" active
+    refused InvalidArgument poolctl vol create "$pool/data" 64M
+    poolctl vol create "$pool/${name}1" 64M
+    poolctl vol create "$pool/${name}2" 64M
+    agrees "$pool" scsi0
+    qemu_opens "/dev/${name}1" raw $((64 << 20))
+    poolctl vol resize "$pool/${name}2" 96M
+    is "$(bytes "/dev/${name}2")" $((96 << 20))
+    agrees "$pool" scsi0
+
+    head -c 64M /dev/urandom >"$work/content"
+    poolctl vol upload "$pool/${name}1" "$work/content"
+    cmp "$work/content" "/dev/${name}1"
+    define copies --build --start <<XML
+<pool type='dir'><name>copies</name><target><path>/srv/copies</path></target></pool>
+XML
+    poolctl vol clone "$pool/${name}1" copies/copy.qcow2 --format qcow2
+    poolctl vol clone copies/copy.qcow2 "$pool/${name}3"
+    cmp "$work/content" "/dev/${name}3"
+    poolctl vol wipe "$pool/${name}1"
+    cmp -n $((64 << 20)) /dev/zero "/dev/${name}1"
+    poolctl vol delete "$pool/${name}2"
+    agrees "$pool" scsi0
+    is "$(xmllint --xpath 'count(//freeExtent)' - < <(poolctl xml "$pool"))" 2
+
+    poolctl stop "$pool"
+    refused Busy poolctl delete "$pool"
+    poolctl delete "$pool" --volumes
+    is "$(blkid -p "/dev/$name" || true)" ""
+    poolctl undefine "$pool"
+    poolctl stop copies
+    poolctl delete copies --volumes
+    poolctl undefine copies
+}
+step a_disk_is_labelled_divided_and_emptied
+
+a_disk_with_running_guests_gets_new_volumes() {
+    local name before pool=busy
+    name=$(node scsi1)
+    disk_pool "$pool" scsi1 dos --build --start
+    poolctl vol create "$pool/${name}1" 64M
+    mkfs.ext4 -q "/dev/${name}1"
+    mkdir -p "$work/mounted"
+    mount "/dev/${name}1" "$work/mounted"
+    poolctl vol create "$pool/${name}2" 64M
+    hold "/dev/${name}2" raw
+    before=$(stat -c %i "/dev/${name}1" "/dev/${name}2")
+    poolctl vol create "$pool/${name}3" 64M
+    poolctl vol delete "$pool/${name}3"
+    agrees "$pool" scsi1
+    is "$(stat -c %i "/dev/${name}1" "/dev/${name}2")" "$before"
+    touch "$work/mounted/still-there"
+    held "/dev/${name}2"
+    refused Busy poolctl vol delete "$pool/${name}1"
+    refused Busy poolctl vol delete "$pool/${name}2" --force
+    # The machine's own disk grows under it.
+    poolctl vol resize "$pool/${name}2" 128M
+    is "$(bytes "/dev/${name}2")" $((128 << 20))
+    held "/dev/${name}2"
+
+    poolctl stop "$pool"
+    refused Busy poolctl build "$pool" --overwrite
+    refused Busy poolctl delete "$pool" --volumes
+    let_go "/dev/${name}2"
+    umount "$work/mounted"
+    settle
+    poolctl build "$pool" --overwrite
+    poolctl start "$pool"
+    has_volumes "$pool"
+    poolctl stop "$pool"
+    poolctl delete "$pool"
+    poolctl undefine "$pool"
+}
+step a_disk_with_running_guests_gets_new_volumes
+
+what_parted_does_appears_by_itself() {
+    local name pool=seen
+    name=$(node scsi2)
+    disk_pool "$pool" scsi2 gpt --build --start
+    parted -s "/dev/$name" mkpart outside 10MiB 20MiB
+    wait_for 30 "its partition is a volume" has_volumes "$pool" "${name}1"
+    parted -s "/dev/$name" rm 1
+    wait_for 30 "it is gone" has_volumes "$pool"
+    # Each reading is no event that makes the next one.
+    settle
+    sleep 2
+    local last
+    last=$(pool_property "$pool" last_refresh)
+    sleep 3
+    is "$(pool_property "$pool" last_refresh)" "$last"
+    unplug scsi2
+    wait_for 30 "it is inaccessible" pool_is "$pool" inaccessible
+    plug_in
+    wait_for 30 "it is back" pool_is "$pool" active
+    poolctl stop "$pool"
+    poolctl delete "$pool"
+    poolctl undefine "$pool"
+}
+step what_parted_does_appears_by_itself
+
+a_creation_that_is_killed_leaves_nothing() {
+    local name pool=killed left
+    name=$(node scsi3)
+    disk_pool "$pool" scsi3 gpt --build --start
+    poolctl vol create "$pool/${name}1" 64M
+    head -c 400M /dev/zero >"$work/large"
+    define files --build --start <<XML
+<pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
+XML
+    poolctl vol create files/large.raw 400M --allocation 400M
+    # Somewhere in the copying, after the partition was made.
+    poolctl vol clone files/large.raw "$pool/${name}2" &
+    wait_for 30 "its partition is made" test -b "/dev/${name}2"
+    kill -9 "$(daemon_pid)"
+    wait || true
+    wait_for 60 "it is taken back" not test -e "/sys/class/block/${name}2"
+    wait_for 30 "the pool is active" pool_is "$pool" active
+    agrees "$pool" scsi3
+    left=$(find /var/lib/poold/jobs -name '*.jsonl' | wc -l)
+    is "$left" 0
+    poolctl stop files
+    poolctl delete files --volumes
+    poolctl undefine files
+    poolctl stop "$pool"
+    poolctl delete "$pool" --volumes
+    poolctl undefine "$pool"
+}
+step a_creation_that_is_killed_leaves_nothing
+
+a_multipath_map_is_a_disk_too() {
+    local map pool=mp
+    modprobe dm-multipath || skip "no dm-multipath"
+    modprobe scsi_debug num_tgts=1 vpd_use_hostno=0 add_host=2 dev_size_mb=256 delay=0
+    settle
+    mkdir -p /etc/multipath
+    printf 'defaults {\n user_friendly_names yes\n find_multipaths no\n}\nblacklist {\n device {\n  vendor QEMU\n }\n devnode "^vd"\n}\n' >/etc/multipath.conf
+    systemctl restart multipathd
+    wait_for 30 "there is a map" sh -c 'multipath -ll | grep -q scsi_debug'
+    map=/dev/mapper/$(dmsetup ls --target multipath | head -n 1 | cut -f 1)
+    define "$pool" --build --start <<XML
+<pool type='disk'><name>$pool</name><source><device path='$map'/><format type='gpt'/></source>
+  <target><path>/dev</path></target></pool>
+XML
+    poolctl vol create "$pool/$(basename "$map")-part1" 32M
+    test -b "$map-part1"
+    is "$(bytes "$map-part1")" $((32 << 20))
+    poolctl vol resize "$pool/$(basename "$map")-part1" 64M
+    is "$(bytes "$map-part1")" $((64 << 20))
+    qemu_opens "$map-part1" raw $((64 << 20))
+    poolctl vol delete "$pool/$(basename "$map")-part1"
+    wait_for 30 "its map is gone" not test -e "$map-part1"
+    poolctl stop "$pool"
+    poolctl delete "$pool"
+    poolctl undefine "$pool"
+}
+step a_multipath_map_is_a_disk_too
