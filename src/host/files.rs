@@ -57,6 +57,13 @@ impl FileStat {
         Ok(Self::from(rustix::fs::statx(CWD, path, AtFlags::NO_AUTOMOUNT, mask)?))
     }
 
+    /// Last modification, µs since the epoch.
+    pub fn modified(&self) -> u64 {
+        let (seconds, nanoseconds) = self.mtime;
+        let seconds = u64::try_from(seconds).unwrap_or(0);
+        seconds.saturating_mul(1_000_000).saturating_add(u64::from(nanoseconds / 1000))
+    }
+
     /// Of an open file.
     pub fn of(file: impl AsFd) -> io::Result<Self> {
         Self::read(file, c"")
@@ -93,6 +100,12 @@ impl From<Statx> for FileStat {
             btime: has(StatxFlags::BTIME).then(|| time(stat.stx_btime)),
         }
     }
+}
+
+/// A path by which a program that this process runs opens what it has open itself, with or without
+/// a name.
+pub fn own_path(file: impl AsFd) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_fd().as_raw_fd())
 }
 
 /// Which file it is, to be recognised later whatever its name.

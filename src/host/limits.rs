@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How long is waited between looks for something that is to appear.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Tells an operation to end; clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
@@ -46,6 +49,26 @@ impl Limits {
                 Err(Error::new(ErrorKind::TimedOut, "the deadline passed"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Looks again and again until there is something, for at most `patience`; none when there never
+    /// was. Fails when the operation should end before that.
+    pub fn look_for<T>(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Result<Option<T>> {
+        let by = Instant::now() + patience;
+        loop {
+            if let Some(found) = look() {
+                return Ok(Some(found));
+            }
+            self.check()?;
+            if Instant::now() >= by {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
         }
     }
 

@@ -72,7 +72,7 @@ impl DeviceEvent {
     /// From a message of the kernel (`add@/devices/...`, then the properties) or of udev.
     fn parse(message: &[u8]) -> Option<Self> {
         let properties = match message.strip_prefix(b"libudev\0") {
-            None => message.split_once_zero()?.1,
+            None => message.splitn(2, |byte| *byte == 0).nth(1)?,
             Some(header) => {
                 let word = |at: usize| <[u8; 4]>::try_from(header.get(at..at + 4)?).ok();
                 if u32::from_be_bytes(word(0)?) != 0xfeed_cafe {
@@ -85,18 +85,6 @@ impl DeviceEvent {
         };
         let texts = properties.split(|byte| *byte == 0);
         Some(Self::of(texts.filter_map(|text| std::str::from_utf8(text).ok())))
-    }
-}
-
-/// Splits at the first zero byte.
-trait SplitZero {
-    fn split_once_zero(&self) -> Option<(&[u8], &[u8])>;
-}
-
-impl SplitZero for [u8] {
-    fn split_once_zero(&self) -> Option<(&[u8], &[u8])> {
-        let at = self.iter().position(|byte| *byte == 0)?;
-        Some((&self[..at], &self[at + 1..]))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Images as QEMU's tools are told of them: every node explicit, nothing found out by probing.
 
 use super::formats;
+use crate::host::files;
 use crate::model::{VolumeFormat, VolumeKind};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::AsRawFd;
 
 /// An image and the images that it is a difference to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,7 @@ impl Node {
         format: VolumeFormat,
         backing: Option<Node>,
     ) -> Self {
-        let name = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        Self::new(&name, kind, format, backing)
+        Self::new(&files::own_path(file), kind, format, backing)
     }
 
     /// The same image, whose content is encrypted with the passphrase in a secret object.

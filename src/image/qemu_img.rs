@@ -2,13 +2,12 @@
 
 use super::lock::Held;
 use super::node::Node;
-use crate::host::{Command, Host, Limits};
+use crate::host::{Command, Host, Limits, files};
 use crate::model::{Error, ErrorKind, Result, SecretValue};
 use rustix::fs::{MemfdFlags, SealFlags};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
 
 /// What QEMU says when it could not measure how long a key takes to derive.
 const UNMEASURED: &str = "Unable to get accurate CPU usage";
@@ -76,7 +75,7 @@ impl QemuImg {
         rustix::fs::fcntl_add_seals(&file, seals).map_err(|error| failed(error.into()))?;
         let id = format!("sec{}", self.secrets.len());
         self.objects.push("--object".into());
-        let at = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let at = files::own_path(&file);
         self.objects.push(format!("secret,id={id},format=raw,file={at}").into());
         self.secrets.push(file);
         Ok(id)

@@ -7,7 +7,6 @@ use crate::host::copy::{Copier, Failure, Holes};
 use crate::host::files;
 use crate::image::qemu_img::QemuImg;
 use crate::model::{Error, ErrorKind, Result, Volume, VolumeDef, VolumeFormat};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// What a new device holds before anything is written into it.
@@ -101,7 +100,7 @@ impl BlockVolumes<'_> {
         } else {
             let images = self.images();
             let (run, node) = images.source_node(QemuImg::new("convert").arg("-n"), source)?;
-            let run = run.arg("-O").arg("raw").image(&node).arg(own_path(&io));
+            let run = run.arg("-O").arg("raw").image(&node).arg(files::own_path(&io));
             images.run_conversion(run, def, source)?;
             source.volume.capacity
         };
@@ -153,7 +152,7 @@ impl BlockVolumes<'_> {
         let capacity = volume.physical.saturating_sub(LUKS_HEADER);
         lock.apply(run, format)
             .map_err(named)?
-            .arg(own_path(io))
+            .arg(files::own_path(io))
             .arg(capacity.to_string())
             .run(&*self.ctx.host, &self.ctx.limits)
             .map_err(named)
@@ -171,7 +170,7 @@ impl BlockVolumes<'_> {
         let id = lock.unlock(&mut run).map_err(|error| self.pool.of_volume(name, error))?;
         let target = format!(
             "driver=luks,key-secret={id},file.driver=host_device,file.filename={}",
-            own_path(&io)
+            files::own_path(&io)
         );
         images.run_conversion(run.image(&node).arg(target), def, source)?;
         self.sync(&io, volume)?;
@@ -199,9 +198,4 @@ impl BlockVolumes<'_> {
         };
         io.file().sync_all().map_err(|error| failed(&error))
     }
-}
-
-/// A path by which qemu-img opens what is open here.
-fn own_path(io: &VolumeIo) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), io.file().as_raw_fd())
 }

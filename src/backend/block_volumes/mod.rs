@@ -81,7 +81,7 @@ impl<'a> BlockVolumes<'a> {
             capacity: found.capacity.saturating_sub(header),
             allocation: found.allocation,
             physical: found.capacity,
-            modified: stat.map_or(0, |stat| micros(stat.mtime)),
+            modified: stat.map_or(0, |stat| stat.modified()),
             mode: stat.map(|stat| stat.mode),
             owner: stat.map(|stat| stat.owner),
             group: stat.map(|stat| stat.group),
@@ -183,8 +183,4 @@ impl<'a> BlockVolumes<'a> {
     fn images(&self) -> Images<'a> {
         Images { pool: self.pool, ctx: self.ctx }
     }
-}
-
-fn micros((seconds, nanoseconds): (i64, u32)) -> u64 {
-    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000) + u64::from(nanoseconds) / 1000
 }

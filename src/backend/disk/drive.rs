@@ -12,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What old programs take a disk's geometry to be when it tells none.
 const USUAL: Geometry = Geometry { heads: 255, sectors: 63 };
@@ -187,12 +187,7 @@ impl<'a> Drive<'a> {
 
     /// Waits until udev has given a new partition its names, where udev runs.
     pub(super) fn await_names(&self, device: &BlockDevice) -> Result<()> {
-        let patience = Instant::now() + NAMING;
-        while !device.is_named_by_udev() && Instant::now() < patience {
-            self.limits.check()?;
-            std::thread::sleep(PAUSE);
-        }
-        Ok(())
+        self.limits.look_for(NAMING, || device.is_named_by_udev().then_some(())).map(drop)
     }
 }
 

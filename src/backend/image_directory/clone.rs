@@ -4,7 +4,6 @@
 use super::super::{CloneSource, Preallocation};
 use super::ImageDirectory;
 use super::create::Made;
-use super::create_by_qemu::own_path;
 use crate::backend::images::Conversion;
 use crate::host::copy::{Copier, Failure, Holes};
 use crate::host::files;
@@ -90,7 +89,7 @@ impl ImageDirectory<'_> {
             Preallocation::None | Preallocation::Metadata => 0,
         };
         let new = self.temporary(def, allocated)?;
-        images.convert(def, source, (info, lock.as_ref()), how, own_path(&new))?;
+        images.convert(def, source, (info, lock.as_ref()), how, files::own_path(new.file()))?;
         self.name_by_qemu(def, &new, format)?;
         let encryption = lock.map(|lock| lock.encryption);
         self.finish(def, new, Made { encryption, ..Made::of(format) })

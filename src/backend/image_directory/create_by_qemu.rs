@@ -4,12 +4,11 @@ use super::super::Preallocation;
 use super::ImageDirectory;
 use super::create::Made;
 use crate::backend::images::stored_format;
-use crate::host::Temporary;
+use crate::host::{Temporary, files};
 use crate::image::formats;
 use crate::image::qemu_img::QemuImg;
 use crate::image::vmdk;
 use crate::model::{ErrorKind, Result, VolumeDef, VolumeFormat};
-use std::os::fd::AsRawFd;
 
 impl ImageDirectory<'_> {
     pub(super) fn make_by_qemu(
@@ -49,7 +48,7 @@ impl ImageDirectory<'_> {
         }
         self.images()
             .format_options(run, def, info, how)?
-            .arg(own_path(&new))
+            .arg(files::own_path(new.file()))
             .arg(capacity.to_string())
             .run(&*self.ctx.host, &self.ctx.limits)
             .map_err(|error| self.of_volume(name, error))?;
@@ -70,9 +69,4 @@ impl ImageDirectory<'_> {
         vmdk::rename(new.file(), def.name.as_str())
             .map_err(|error| self.volume_failed(&def.name, "cannot write its name into it", &error))
     }
-}
-
-/// A path by which qemu-img opens a file that has no name.
-pub(super) fn own_path(new: &Temporary<'_>) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), new.file().as_raw_fd())
 }

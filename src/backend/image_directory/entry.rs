@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
             capacity: 0,
             allocation: stat.allocated,
             physical: stat.size,
-            modified: microseconds(stat.mtime),
+            modified: stat.modified(),
             mode: Some(stat.mode),
             owner: Some(stat.owner),
             group: Some(stat.group),
@@ -282,9 +282,4 @@ fn format_of(verdict: &Verdict) -> VolumeFormat {
 fn agrees(content: VolumeFormat, declared: VolumeFormat) -> bool {
     use VolumeFormat::{Iso, Raw, Vhd, Vpc};
     content == declared || matches!((content, declared), (Vpc, Vhd) | (Iso, Raw) | (Raw, Iso))
-}
-
-fn microseconds((seconds, nanoseconds): (i64, u32)) -> u64 {
-    let seconds = u64::try_from(seconds).unwrap_or(0);
-    seconds.saturating_mul(1_000_000).saturating_add(u64::from(nanoseconds / 1000))
 }

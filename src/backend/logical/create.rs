@@ -9,16 +9,15 @@ use crate::backend::{CloneSource, Preallocation, Undo};
 use crate::host::BlockDevice;
 use crate::model::{Error, ErrorKind, Provisioning, Result, Volume, VolumeDef, VolumeName};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How full a thin pool may be, data or metadata, for a new volume to be made in it: in hundredths of
 /// a percent.
 pub(super) const FULL: u32 = 95_00;
 /// LVM counts in sectors.
 const SECTOR: u64 = 512;
-/// How long the device of a new volume is waited for, and how often it is looked for.
+/// How long the device of a new volume is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
-const PAUSE: Duration = Duration::from_millis(20);
 /// Beginnings and parts of names that LVM keeps for itself.
 const RESERVED: (&[&str], &[&str]) = (
     &["snapshot", "pvmove"],
@@ -320,18 +319,11 @@ impl Volumes<'_> {
     }
 
     fn await_device(&self, def: &VolumeDef, found: &LogicalVolume) -> Result<BlockDevice> {
-        let by = Instant::now() + PATIENCE;
-        loop {
-            if let Some(device) = self.opened.device(found) {
-                return Ok(device);
-            }
-            self.opened.ctx.limits.check()?;
-            if Instant::now() >= by {
-                let what = "LVM made it, and its device does not appear; is udev alive?";
-                return Err(self.refuse(def, ErrorKind::TimedOut, what));
-            }
-            std::thread::sleep(PAUSE);
-        }
+        let found = self.opened.ctx.limits.look_for(PATIENCE, || self.opened.device(found))?;
+        found.ok_or_else(|| {
+            let what = "LVM made it, and its device does not appear; is udev alive?";
+            self.refuse(def, ErrorKind::TimedOut, what)
+        })
     }
 
     /// Says that a volume is whole: from here on it stays.

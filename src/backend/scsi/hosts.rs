@@ -9,7 +9,6 @@ use std::time::Duration;
 
 /// How long a new vHBA may take to appear.
 const APPEARS: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(50);
 
 /// The SCSI hosts, below a sysfs.
 #[derive(Debug)]
@@ -77,19 +76,11 @@ impl Hosts {
         write_vport(&directory, "vport_create", &fc.wwpn, &fc.wwnn).map_err(|error| {
             Error::io(format_args!("cannot create a vHBA on host{parent}"), &error)
         })?;
-        let mut waited = Duration::ZERO;
-        loop {
-            if let Some(host) = self.by_wwn(&fc.wwnn, &fc.wwpn) {
-                return Ok(host);
-            }
-            ctx.limits.check()?;
-            if waited >= APPEARS {
-                let what = format!("the vHBA created on host{parent} did not appear");
-                return Err(Error::new(ErrorKind::TimedOut, what));
-            }
-            std::thread::sleep(LOOK);
-            waited += LOOK;
-        }
+        let appeared = ctx.limits.look_for(APPEARS, || self.by_wwn(&fc.wwnn, &fc.wwpn))?;
+        appeared.ok_or_else(|| {
+            let what = format!("the vHBA created on host{parent} did not appear");
+            Error::new(ErrorKind::TimedOut, what)
+        })
     }
 
     /// Deletes a vHBA; one that is gone is success.

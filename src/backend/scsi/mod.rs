@@ -21,7 +21,6 @@ use std::time::Duration;
 
 /// How long udev may take to name the devices that a scan found.
 const NAMED: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(20);
 
 /// The source of scsi pools.
 #[derive(Debug, Default)]
@@ -203,11 +202,6 @@ fn lun(device: BlockDevice, names: &BTreeMap<DeviceNumber, PathBuf>) -> Option<F
 /// Waits until udev has named the devices that a scan found, for a while: one that it does not name
 /// has the kernel's name.
 fn wait_for_names(devices: &[BlockDevice], ctx: &OpContext) -> Result<()> {
-    let mut waited = Duration::ZERO;
-    while waited < NAMED && !devices.iter().all(BlockDevice::is_named_by_udev) {
-        ctx.limits.check()?;
-        std::thread::sleep(LOOK);
-        waited += LOOK;
-    }
-    Ok(())
+    let all_named = || devices.iter().all(BlockDevice::is_named_by_udev).then_some(());
+    ctx.limits.look_for(NAMED, all_named).map(drop)
 }

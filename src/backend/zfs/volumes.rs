@@ -18,7 +18,6 @@ const TAG: &str = "org.poold1:made-by";
 const BLOCK: u64 = 64 << 10;
 /// How long udev may take to make a zvol's name.
 const APPEARS: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(20);
 /// In how many looks after each other it must be there.
 const KEPT: u32 = 5;
 const COLUMNS: &str = "name,volsize,used,referenced,refreservation";
@@ -185,22 +184,17 @@ fn as_device(dataset: &Dataset<'_>, ctx: &OpContext) -> Result<&'static [&'stati
 fn await_device(pool: &ActivePool, name: &VolumeName, ctx: &OpContext) -> Result<()> {
     let dataset = Dataset::of(&pool.def)?;
     let path = format!("/dev/zvol/{}", full_name(&dataset, name));
-    let mut waited = Duration::ZERO;
     let mut kept = 0;
-    while kept < KEPT {
-        ctx.limits.check()?;
-        if waited >= APPEARS {
-            let what = format!("udev did not make {path}");
-            return Err(pool.volume_error(ErrorKind::TimedOut, name, what));
-        }
+    let appeared = ctx.limits.look_for(APPEARS, || {
         kept = match BlockDevice::at(Path::new(&path)) {
             Ok(device) if device.is_named_by_udev() => kept + 1,
             _ => 0,
         };
-        std::thread::sleep(LOOK);
-        waited += LOOK;
-    }
-    Ok(())
+        (kept >= KEPT).then_some(())
+    })?;
+    appeared.ok_or_else(|| {
+        pool.volume_error(ErrorKind::TimedOut, name, format!("udev did not make {path}"))
+    })
 }
 
 /// A copy: blocks are shared with a source in the same zpool, else written.
