@@ -21,7 +21,7 @@ test: test-unit test-bus test-host ## the unit, bus and host tiers
 
 test-unit: ## beside the code: no bus, no root
 	@scripts/setup.sh unit
-	$(CARGO) test $(CARGOFLAGS) --lib --bins --test cli
+	$(CARGO) test $(CARGOFLAGS) --lib --test cli
 	$(CARGO) test $(CARGOFLAGS) --test corpus -- --nocapture
 
 test-bus: ## the built poold on a private bus with the real polkitd

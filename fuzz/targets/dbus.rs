@@ -18,7 +18,8 @@ static NULL: LazyLock<File> = LazyLock::new(|| File::open("/dev/null").expect("/
 fuzz_target!(init: seeds::write_if_asked(seeds), |data: &[u8]| {
     let [choice, body @ ..] = data else { return };
     let method = &METHODS[usize::from(*choice) % METHODS.len()];
-    let descriptors = (0..2).map(|_| NULL.try_clone().expect("a descriptor").into()).collect();
+    let null = || std::os::fd::OwnedFd::from(NULL.try_clone().expect("a descriptor"));
+    let descriptors = (0..2).map(|_| null().into()).collect();
     let message = Message::method_call("/", method.name());
     // SAFETY: the message may be malformed; that readers of it cope with that is what is tried here.
     let message = unsafe { message.build_raw_body(body, method.signature().as_str(), descriptors) };

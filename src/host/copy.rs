@@ -155,20 +155,11 @@ impl Copier<'_> {
                 ) {
                     Ok(copied) => copied as u64,
                     Err(Errno::INTR) => continue,
-                    Err(
-                        Errno::INVAL
-                        | Errno::XDEV
-                        | Errno::OPNOTSUPP
-                        | Errno::NOSYS
-                        | Errno::BADF
-                        | Errno::TXTBSY
-                        | Errno::PERM,
-                    ) => {
+                    // Not between these two; or it failed, and does not say on which side.
+                    Err(_) => {
                         by_kernel = false;
                         continue;
                     }
-                    // The kernel does not say which side it was.
-                    Err(error) => return Err(Failure::Write(error.into())),
                 }
             } else {
                 let copied = by_hand((from, source), (to, sink), step, &mut buffer)?;
@@ -328,6 +319,10 @@ impl Copier<'_> {
                     (self.done)(sent as u64);
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
+                // A pipe fails in no other way.
+                Err(error) if kind == Stream::Pipe && error != Errno::PIPE => {
+                    return Err(Failure::Read(error.into()));
+                }
                 Err(error) => return Err(Failure::Write(error.into())),
             }
         }

@@ -133,7 +133,15 @@ async fn do_everything(world: &World, pool: &PoolProxy<'_>, name: &str) -> Resul
     for options in [none(), with("allocate", true)] {
         let _ = volume.resize(2 * MIB, &options).await;
     }
+    // What is written into it must not go where it points.
+    let new = world.pools().join(format!("in.{name}"));
+    std::fs::write(&new, [0x5a; 4096])?;
+    let file = std::fs::File::open(&new)?;
+    if let Ok(job) = volume.upload((&file).into(), &with("offset", 65536_u64)).await {
+        let _ = JobProxy::new(&world.root, job).await?.wait(&none()).await;
+    }
     for options in [none(), with("force", true)] {
+        let _ = volume.open("w", &options).await;
         let _ = volume.wipe(&options).await;
     }
     let _ = volume.delete(&with("force", true)).await;

@@ -192,7 +192,8 @@ def run(options):
         subprocess.check_call(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", kind, root])
         memory = None if options.cold else f"{image}/frozen/memory"
         command = hardware.command(image, work, root, f"{options.work}/job.tar", incoming=memory)
-        deadline = time.monotonic() + options.limit
+        begun = time.monotonic()
+        deadline = begun + options.limit
         guest = Guest(command, work)
         status = None
 
@@ -226,6 +227,7 @@ def run(options):
             report.fail(failed)
         finally:
             guest.end()
+            report.line(f"guest: {options.name} took {time.monotonic() - begun:.0f} s")
             report.flush()
 
 

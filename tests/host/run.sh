@@ -53,6 +53,7 @@ STEPS=(
     no_connection_to_the_socket_is_lost_in_idle_exits
     a_caller_that_stays_keeps_the_daemon
     images_can_be_made_in_a_pool_that_starts_at_boot
+    a_secret_is_sealed_with_the_hosts_key
     the_journal_has_fields_for_pool_volume_job_and_caller
     a_file_system_that_hangs_holds_up_its_own_pool_only
     a_guest_goes_on_while_the_service_restarts

@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a case returns while it runs.
 pub type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
@@ -100,15 +100,19 @@ pub fn main(tier: &str, cases: &[Case]) -> ExitCode {
         return in_namespaces(tier);
     }
     end_on_signals();
+    let mut times = BTreeMap::<&str, Duration>::new();
     for case in cases {
         let full = format!("{}::{}", case.area, case.name);
         if wanted.is_empty() || wanted.iter().any(|wanted| full.contains(wanted.as_str())) {
+            let start = Instant::now();
             run(case);
+            *times.entry(case.area).or_default() += start.elapsed();
         }
     }
     let (mut all, counts) = ([0; 3], COUNTS.lock().unwrap());
     for (area, counts) in counts.iter() {
-        println!("{area}: {}", in_words(*counts));
+        let took = times.get(area.as_str()).map_or(0, Duration::as_secs);
+        println!("{area}: {} in {took} s", in_words(*counts));
         (0..3).for_each(|outcome| all[outcome] += counts[outcome]);
     }
     println!("{tier} tier: {}", in_words(all));

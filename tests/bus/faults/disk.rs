@@ -5,7 +5,7 @@ use super::super::support::world::World;
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 
-/// ext4 with few inodes in a loop device, whose file is in a tmpfs of its own. Unmounted when dropped.
+/// A file system in a loop device, whose file is in a tmpfs of its own. Unmounted when dropped.
 pub struct Disk<'a> {
     world: &'a World,
     directory: PathBuf,
@@ -14,11 +14,22 @@ pub struct Disk<'a> {
 impl<'a> Disk<'a> {
     /// Mounts one where the pool of that name will be.
     pub fn mount(world: &'a World, name: &str, mebibytes: u64) -> Result<Self> {
+        let disk = Self::make(world, name, mebibytes, "mkfs.ext4 -q -m 0 -N 64")?;
+        disk.run("rmdir \"$0/lost+found\"")?;
+        Ok(disk)
+    }
+
+    /// Mounts one whose files can share blocks, which has to be larger.
+    pub fn mount_sharing(world: &'a World, name: &str) -> Result<Self> {
+        Self::make(world, name, 320, "mkfs.xfs -q")
+    }
+
+    fn make(world: &'a World, name: &str, mebibytes: u64, maker: &str) -> Result<Self> {
         let disk = Self { world, directory: world.pools().join(name) };
         let make = format!(
             "mkdir -p \"$0\" \"$0.disk\"; mount -t tmpfs -o size=400m tmpfs \"$0.disk\"; \
-             truncate -s {mebibytes}M \"$0.disk/ext4\"; mkfs.ext4 -q -m 0 -N 64 \"$0.disk/ext4\"; \
-             mount -o loop \"$0.disk/ext4\" \"$0\"; rmdir \"$0/lost+found\""
+             truncate -s {mebibytes}M \"$0.disk/image\"; {maker} \"$0.disk/image\"; \
+             mount -o loop \"$0.disk/image\" \"$0\""
         );
         match disk.run(&make) {
             Ok(()) => Ok(disk),
@@ -37,14 +48,14 @@ impl<'a> Disk<'a> {
     /// From now on whatever is written where nothing was fails: the tmpfs has no page left for the disk.
     pub fn break_down(&self) -> Result<()> {
         self.run(
-            "sync -f \"$0\"; mount -o remount,size=$(du -k \"$0.disk/ext4\" | cut -f1)k \"$0.disk\"",
+            "sync -f \"$0\"; mount -o remount,size=$(du -k \"$0.disk/image\" | cut -f1)k \"$0.disk\"",
         )
     }
 
     /// What is on the disk after all, as after a repair.
     pub fn repair(&self) -> Result<()> {
         self.run(
-            "umount \"$0\"; mount -o remount,size=400m \"$0.disk\"; mount -o loop \"$0.disk/ext4\" \"$0\"",
+            "umount \"$0\"; mount -o remount,size=400m \"$0.disk\"; mount -o loop \"$0.disk/image\" \"$0\"",
         )
     }
 }

@@ -17,6 +17,8 @@ pub enum Kind {
     CreateQcow2,
     CreateVdi,
     CloneCopy,
+    /// The same where files can share blocks.
+    CloneReflink,
     CloneConvert,
     Upload,
     UploadPipe,
@@ -26,6 +28,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Those that every file system can do.
     pub const ALL: [Self; 10] = [
         Self::CreateRaw,
         Self::CreateQcow2,
@@ -45,6 +48,7 @@ impl Kind {
             Self::CreateQcow2 => "create-qcow2",
             Self::CreateVdi => "create-vdi",
             Self::CloneCopy => "clone-copy",
+            Self::CloneReflink => "clone-reflink",
             Self::CloneConvert => "clone-convert",
             Self::Upload => "upload",
             Self::UploadPipe => "upload-pipe",
@@ -93,7 +97,9 @@ impl Kind {
             Self::CreateRaw => create("raw", "full").await?,
             Self::CreateQcow2 => create("qcow2", "full").await?,
             Self::CreateVdi => create("vdi", "none").await?,
-            Self::CloneCopy => volume("source").await?.clone("new", &options(&[])).await?.1,
+            Self::CloneCopy | Self::CloneReflink => {
+                volume("source").await?.clone("new", &options(&[])).await?.1
+            }
             Self::CloneConvert => {
                 volume("source").await?.clone("new", &options(&[("format", "qcow2")])).await?.1
             }

@@ -3,6 +3,7 @@
 use super::super::support::runner::Skip;
 use super::super::support::tracer::{Act, CAN_FAIL, Tracer};
 use super::super::support::world::{World, none, with};
+use super::disk::Disk;
 use super::expectation::{Scene, Told};
 use super::job::{Kind, fill};
 use super::{MIB, Row, ended};
@@ -15,7 +16,7 @@ use zbus::OwnedObjectPath;
 use zbus::proxy::MethodFlags;
 
 const CREATIONS: &[Kind] = &[Kind::CreateRaw, Kind::CreateQcow2, Kind::CreateVdi];
-const COPIES: &[Kind] = &[Kind::CloneCopy, Kind::CloneConvert];
+const COPIES: &[Kind] = &[Kind::CloneCopy, Kind::CloneReflink, Kind::CloneConvert];
 const OVERWRITINGS: &[Kind] = &[Kind::Upload, Kind::UploadPipe, Kind::Wipe, Kind::Resize];
 
 /// More steps than any of these jobs takes.
@@ -34,11 +35,32 @@ async fn follow(world: &World, fatal: Option<usize>) -> Result<Tracer> {
 }
 
 /// A pool with a source and a volume to overwrite.
-async fn prepare(world: &World, kind: Kind, name: &str) -> Result<(PoolProxy<'static>, Scene)> {
-    let pool = world.active_pool(name).await?;
-    fill(world, &pool, MIB).await?;
-    let scene = Scene::new(world, name, kind, MIB, false)?;
-    Ok((pool, scene))
+struct Prepared<'a> {
+    pool: PoolProxy<'static>,
+    scene: Scene,
+    /// Its own, where not any will do.
+    disk: Option<Disk<'a>>,
+}
+
+impl<'a> Prepared<'a> {
+    async fn new(world: &'a World, kind: Kind, name: &str) -> Result<Self> {
+        let disk = match kind {
+            Kind::CloneReflink => Some(Disk::mount_sharing(world, name)?),
+            _ => None,
+        };
+        let pool = world.active_pool(name).await?;
+        fill(world, &pool, MIB).await?;
+        let scene = Scene::new(world, name, kind, MIB, false)?;
+        Ok(Self { pool, scene, disk })
+    }
+
+    /// Takes away what the next one should not find.
+    async fn clear(self) -> Result<()> {
+        if self.disk.is_some() {
+            self.pool.stop(&none()).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Dies before each step, the last time after the answer.
@@ -47,10 +69,12 @@ async fn is_killed(kinds: &[Kind]) -> Result<()> {
     for kind in kinds {
         let mut row = Row::new(*kind, "kill-9");
         for fatal in 1..MOST {
-            let (pool, scene) = prepare(&world, *kind, &format!("{}-{fatal}", kind.name())).await?;
+            let name = format!("{}-{fatal}", kind.name());
+            let prepared = Prepared::new(&world, *kind, &name).await?;
+            let Prepared { pool, scene, .. } = &prepared;
             let poold = world.poold().await?;
             let tracer = follow(&world, Some(fatal)).await?;
-            let told = match done(&world, &scene, &pool).await {
+            let told = match done(&world, scene, pool).await {
                 Ok(()) => Told::Done,
                 Err(_) => Told::Nothing,
             };
@@ -63,6 +87,7 @@ async fn is_killed(kinds: &[Kind]) -> Result<()> {
             let last = steps.len() < fatal;
             let step = steps.last().filter(|_| !last).map_or("answered", String::as_str);
             row.cell(&format!("/{fatal}:{step}"), scene.check(&world, told).await);
+            prepared.clear().await?;
             if last {
                 break;
             }
@@ -104,9 +129,10 @@ async fn fails(kinds: &[Kind]) -> Result<()> {
             let mut row = Row::new(*kind, fault);
             for step in 1..MOST {
                 let name = format!("{}-{fault}-{step}", kind.name());
-                let (pool, scene) = prepare(&world, *kind, &name).await?;
+                let prepared = Prepared::new(&world, *kind, &name).await?;
+                let Prepared { pool, scene, .. } = &prepared;
                 tracer.order(step, Act::Fail(errno));
-                let told = super::run(&world, &scene, &pool).await?;
+                let told = super::run(&world, scene, pool).await?;
                 let steps = tracer.taken();
                 tracer.release();
                 let Some(failed) = steps.get(step - 1) else {
@@ -114,6 +140,7 @@ async fn fails(kinds: &[Kind]) -> Result<()> {
                     break;
                 };
                 row.cell(&format!("/{step}:{failed}"), scene.check(&world, told).await);
+                prepared.clear().await?;
             }
         }
     }
@@ -143,7 +170,8 @@ pub async fn is_cancelled_at_each_step() -> Result<()> {
         let (mut row, mut cancelled) = (Row::new(kind, "cancel"), 0);
         for step in 1..MOST {
             let name = format!("{}-{step}", kind.name());
-            let (pool, scene) = prepare(&world, kind, &name).await?;
+            let prepared = Prepared::new(&world, kind, &name).await?;
+            let Prepared { pool, scene, .. } = &prepared;
             tracer.order(step, Act::Hold);
             let (root, path) = (world.root.clone(), pool.object_path());
             let mut starting = tokio::spawn(async move { kind.start(&root, &path, MIB).await });
@@ -188,6 +216,7 @@ pub async fn is_cancelled_at_each_step() -> Result<()> {
             });
             cancelled += usize::from(job.state().await? == "cancelled");
             row.cell(&format!("/{step}:{at}"), outcome);
+            prepared.clear().await?;
         }
         ensure!(cancelled > 0, "{}: no cancel was heard", kind.name());
     }
