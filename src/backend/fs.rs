@@ -235,7 +235,8 @@ impl ImagePool for Fs {
             return Err(Error::new(ErrorKind::NotSupported, message));
         }
         let host = ctx.host.as_ref();
-        let found = blank::file_system(host, &device, &ctx.limits)?;
+        let found = blank::file_system(host, &device, &ctx.limits)
+            .map_err(|error| error.context(format_args!("pool {}", pool.name)))?;
         let fits = |kind: &String| format.is_none_or(|format| format.probed.contains(&&**kind));
         let Some(found) = found.filter(fits) else {
             return Err(not_built(pool, format, &device, ctx)?);
@@ -288,19 +289,20 @@ impl ImagePool for Fs {
     }
 
     fn check_storage(&self, pool: &ActivePool) -> Result<()> {
-        let gone = |mount: &Mount| {
-            let source = Path::new(&mount.source);
-            source.starts_with("/dev") && BlockDevice::at(source).is_err()
+        let Some(mount) = mount::mount_of(pool)? else { return Ok(()) };
+        let source = Path::new(&mount.source);
+        if !source.starts_with("/dev") {
+            return Ok(());
+        }
+        let why = match BlockDevice::at(source) {
+            Err(_) => "is gone; stop the pool, and start it when the device is back",
+            Ok(device) => match device.why_dead() {
+                Some(why) => why,
+                None => return Ok(()),
+            },
         };
-        let Some(mount) = mount::mount_of(pool)?.filter(gone) else { return Ok(()) };
-        Err(Error::new(
-            ErrorKind::Inaccessible,
-            format!(
-                "pool {}: its device {} is gone; stop the pool, and start it when the device is back",
-                pool.def.name,
-                mount.source.display()
-            ),
-        ))
+        let what = format!("pool {}: its device {} {why}", pool.def.name, source.display());
+        Err(Error::new(ErrorKind::Inaccessible, what))
     }
 
     fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
@@ -349,7 +351,13 @@ fn find_device(pool: &PoolDef) -> Result<PathBuf> {
             ),
         ));
     }
-    Ok(own)
+    match BlockDevice::at(&own).ok().as_ref().and_then(BlockDevice::why_dead) {
+        None => Ok(own),
+        Some(why) => Err(Error::new(
+            ErrorKind::Inaccessible,
+            format!("pool {}: its device {path} {why}", pool.name),
+        )),
+    }
 }
 
 /// The format of a pool; none for auto.

@@ -139,7 +139,7 @@ pub struct Activation {
     #[serde(default)]
     pub born: Option<(i64, u32)>,
     /// What tells the storage from other storage of the same name: the id of a disk's partition
-    /// table, for types that have such.
+    /// table, the uuid of a volume group; for types that have such.
     #[serde(default)]
     pub source_id: Option<String>,
 }

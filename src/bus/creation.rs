@@ -58,6 +58,11 @@ pub(super) fn volume(
         return Err(invalid("option \"backing-format\" needs \"backing-path\"".into()));
     }
     let permissions = permissions(options);
+    if permissions != Permissions::default() && pool_type.info().volume_kind == VolumeKind::Block {
+        return Err(invalid(format!(
+            "options mode, owner, group and label mean nothing for {pool_type} pools: udev's rules say who may use a device"
+        )));
+    }
     let features = VolumeFeatures {
         lazy_refcounts: options.flag("lazy-refcounts"),
         extended_l2: options.flag("extended-l2"),

@@ -184,7 +184,9 @@ impl Run<'_> {
                 () = tokio::time::sleep_until(check), if hard.is_none() => {
                     let now = self.job.map(|job| job.progress.get());
                     if now == std::mem::replace(&mut progress, now) {
-                        if self.pool.look(|core| core.dead) {
+                        // One whose client is slow may go on with what it has open.
+                        let alone = matches!(self.patience, Patience::WhileAlive);
+                        if self.pool.look(|core| core.dead || alone && core.gone) {
                             return Err(begun.elapsed());
                         }
                         probe(self.shared, self.pool);
@@ -195,12 +197,12 @@ impl Run<'_> {
         }
     }
 
-    /// What the operation is told: a tenth earlier than when it is given up, so that it can end
-    /// by itself.
+    /// What the operation is told: a fifth earlier than when it is given up, so that it can end
+    /// by itself, and a program of it that takes no notice be killed.
     fn soft_deadline(&self) -> Option<std::time::Instant> {
         match self.patience {
             Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
-                std::time::Instant::now().checked_add(time * 9 / 10)
+                std::time::Instant::now().checked_add(time * 8 / 10)
             }
             Patience::WhileAlive | Patience::Transfer => None,
         }
@@ -264,6 +266,8 @@ fn probe(shared: &Arc<Shared>, pool: &Arc<Pool>) {
         let backend: Arc<dyn Backend> = backend;
         if let Err(error) = run.run(move |ctx| backend.usage(&active, ctx)).await {
             tracing::debug!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "a job makes no progress: {error}");
+            // So that everybody sees what it waits for.
+            pool.ask_check(&shared);
         }
     });
 }

@@ -35,6 +35,9 @@ pub fn check_unused(device: &Path, limits: &Limits) -> Result<()> {
         ),
         _ => not_there(device, &error),
     })?;
+    if let Some(why) = found.why_dead() {
+        return Err(Error::new(ErrorKind::Inaccessible, format!("device {shown} {why}")));
+    }
     let mut looks = 0;
     loop {
         limits.check()?;

@@ -195,6 +195,30 @@ impl BlockDevice {
         Some((self.attribute("dm/name")?, self.attribute("dm/uuid")?))
     }
 
+    /// Why it, or a device that it is built on, answers nothing: whoever reads it now waits for that to
+    /// end.
+    pub fn why_dead(&self) -> Option<&'static str> {
+        if self.attribute("dm/suspended").as_deref() == Some("1") {
+            return Some("is suspended");
+        }
+        match self.attribute("device/state").as_deref() {
+            Some("offline" | "transport-offline" | "cancel" | "deleted") => {
+                return Some("is offline");
+            }
+            Some("blocked") => return Some("is blocked"),
+            _ => {}
+        }
+        // Of several paths to one device, any that lives will do.
+        let mut below = self.slaves();
+        if self.mapped().is_some_and(|(_, uuid)| uuid.starts_with("mpath-"))
+            && below.iter().any(|path| path.why_dead().is_none())
+        {
+            below.clear();
+        }
+        let disk = self.partition().map(|(disk, _)| disk);
+        below.iter().chain(&disk).find_map(Self::why_dead)
+    }
+
     /// A name for people: the device mapper's where it has one.
     pub fn title(&self) -> String {
         match self.mapped() {

@@ -276,6 +276,7 @@ static TABLE: [PoolTypeInfo; 14] = [
     PoolTypeInfo {
         pool_type: PoolType::Zfs,
         name: "zfs",
+        provisionings: &[Provisioning::Thick, Provisioning::Thin],
         devices: (0, MANY),
         source_name: Need::Filled,
         target: Need::Filled,

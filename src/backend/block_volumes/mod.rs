@@ -139,6 +139,10 @@ impl<'a> BlockVolumes<'a> {
             let what = format!("its device {path} is not there: {error}");
             self.pool.volume_error(ErrorKind::Inaccessible, name, what)
         })?;
+        if let Some(why) = device.why_dead() {
+            let what = format!("its device {path} {why}; what reads it would wait until that ends");
+            return Err(self.pool.volume_error(ErrorKind::Inaccessible, name, what));
+        }
         let size = device
             .size()
             .map_err(|error| self.pool.volume_failed(name, "cannot read its size", &error))?;

@@ -42,7 +42,7 @@ impl BlockVolumes<'_> {
     }
 
     /// Refuses a resize that cuts off what nobody said is meant, or what is in use; one that is open
-    /// may grow.
+    /// may grow. The volume is as it is now, which may be larger than the caller knows.
     pub(in crate::backend) fn check_resize(
         &self,
         volume: &Volume,

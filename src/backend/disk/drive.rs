@@ -54,6 +54,9 @@ impl<'a> Drive<'a> {
             let what = format!("{shown} is a partition; name the whole disk");
             return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
+        if let Some(why) = device.why_dead() {
+            return Err(Error::new(ErrorKind::Inaccessible, format!("disk {shown} {why}")));
+        }
         let sector = device.attribute("queue/logical_block_size");
         let sector = sector.and_then(|size| size.parse().ok()).filter(|size| *size >= 512);
         let sector = sector.unwrap_or(512);

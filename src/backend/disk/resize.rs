@@ -17,20 +17,12 @@ impl Opened<'_> {
         if let Some(why) = &volume.incomplete {
             return refuse(ErrorKind::Conflict, format!("it is not whole ({why})"));
         }
-        if capacity < volume.capacity && !options.shrink {
-            return refuse(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "it has {} bytes, and the end of its content would be lost; say shrink if that is meant",
-                    volume.capacity
-                ),
-            );
-        }
         let locked = self.drive.lock()?;
         let table = self.table()?;
         let Some(partition) = self.partition(&table, volume)? else {
             return refuse(ErrorKind::NotFound, "it is gone; refresh the pool".to_owned());
         };
+        self.volumes.check_resize(volume, capacity, options)?;
         let header = volume.physical.saturating_sub(volume.capacity);
         let size = capacity.checked_add(header).filter(|_| capacity != 0);
         let Some(size) = size else {
@@ -47,10 +39,7 @@ impl Opened<'_> {
                 return Err(self.pool.of_volume(name, error));
             }
         } else if length < partition.length {
-            self.check_shrink(&table, partition, length, volume)?;
-            if !options.force {
-                self.volumes.check_unused(volume)?;
-            }
+            self.check_cut(&table, partition, length, volume)?;
             locked.resize(&changed).map_err(|error| self.pool.of_volume(name, error))?;
             locked.write(&table.resize(partition, length)).inspect_err(|_| {
                 // As it was, as far as the disk still answers.
@@ -82,7 +71,7 @@ impl Opened<'_> {
     }
 
     /// Refuses to cut off logical partitions.
-    fn check_shrink(
+    fn check_cut(
         &self,
         table: &Table,
         partition: &Partition,

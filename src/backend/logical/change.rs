@@ -61,47 +61,30 @@ impl Volumes<'_> {
             );
             return refuse(ErrorKind::Busy, &what);
         }
+        let Some(now) = self.volume(found) else {
+            return refuse(ErrorKind::NotFound, "it is gone; refresh the pool");
+        };
         // What a guest sees, and the header before it.
-        let header = volume.physical.saturating_sub(volume.capacity);
+        let header = now.physical.saturating_sub(now.capacity);
         let Some(bytes) = capacity.checked_add(header).filter(|_| capacity > 0) else {
             return refuse(ErrorKind::InvalidArgument, "it cannot have this capacity");
         };
         if bytes == found.size {
             return Ok(());
         }
-        let program = if bytes > found.size {
-            "lvextend"
-        } else {
-            self.check_shrink(volume, found, options)?;
-            "lvreduce"
-        };
+        let shrinks = bytes < found.size;
+        if shrinks && found.provisioning == Provisioning::ThinPool {
+            return refuse(ErrorKind::NotSupported, "a thin pool cannot become smaller");
+        }
+        self.blocks().check_resize(&now, capacity, options)?;
         let (bytes, name) = (size(bytes), self.opened.named(&found.name));
         let mut args = vec!["--yes", "--size", &bytes, &name];
-        if program == "lvreduce" {
+        let program = if shrinks { "lvreduce" } else { "lvextend" };
+        if shrinks {
             args.insert(0, "--force");
         }
         let resized = self.opened.lvm().run(program, &args).map(drop);
         resized.map_err(|error| self.pool.of_volume(&volume.name, error))
-    }
-
-    fn check_shrink(
-        &self,
-        volume: &Volume,
-        found: &LogicalVolume,
-        options: ResizeOptions,
-    ) -> Result<()> {
-        let refuse = |kind, what| Err(self.pool.volume_error(kind, &volume.name, what));
-        if found.provisioning == Provisioning::ThinPool {
-            return refuse(ErrorKind::NotSupported, "a thin pool cannot become smaller");
-        }
-        if !options.shrink {
-            let what = "it would become smaller, and what is beyond its end lost; say shrink";
-            return refuse(ErrorKind::InvalidArgument, what);
-        }
-        match options.force {
-            true => Ok(()),
-            false => self.blocks().check_unused(volume),
-        }
     }
 
     /// Overwrites a volume's content.

@@ -44,7 +44,7 @@ impl Candidates {
             if !(may_be || named.contains(&device)) || is_inside(&device) || has_path(&device) {
                 continue;
             }
-            match why_dead(&device) {
+            match device.why_dead() {
                 None => found.devices.push(device.node().display().to_string()),
                 Some(why) => found.dead.push((device, why)),
             }
@@ -67,20 +67,6 @@ fn is_inside(device: &BlockDevice) -> bool {
 fn has_path(device: &BlockDevice) -> bool {
     let is_multipath = |(_, uuid): (String, String)| uuid.starts_with("mpath-");
     device.holders().iter().any(|holder| holder.mapped().is_some_and(is_multipath))
-}
-
-/// Why a device, or one that it is built on, answers nothing.
-pub(super) fn why_dead(device: &BlockDevice) -> Option<&'static str> {
-    if device.attribute("dm/suspended").as_deref() == Some("1") {
-        return Some("is suspended");
-    }
-    match device.attribute("device/state").as_deref() {
-        Some("offline" | "transport-offline" | "cancel" | "deleted") => return Some("is offline"),
-        Some("blocked") => return Some("is blocked"),
-        _ => {}
-    }
-    let disk = device.partition().map(|(disk, _)| disk);
-    device.slaves().iter().chain(&disk).find_map(why_dead)
 }
 
 /// The physical volumes on some devices; one that does not answer is left out.

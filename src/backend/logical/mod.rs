@@ -175,8 +175,10 @@ impl Backend for Logical {
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         self.check_definition(pool)?;
         self.known().remove(&pool.uuid);
-        let adopted = self.built(pool, ctx)?.start()?;
-        Ok(Activation { adopted, ..Activation::default() })
+        let opened = self.built(pool, ctx)?;
+        let adopted = opened.start()?;
+        let source_id = Some(opened.group.uuid);
+        Ok(Activation { adopted, source_id, ..Activation::default() })
     }
 
     fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
@@ -185,7 +187,11 @@ impl Backend for Logical {
         }
         let stopped = match self.open(&pool.def, ctx) {
             Ok(Some(opened)) => opened.stop(options),
-            Ok(None) => Ok(()),
+            // LVM cannot take away what it does not find.
+            Ok(None) => pool::abandon(pool, options, ctx),
+            Err(error) if error.kind() == ErrorKind::Inaccessible => {
+                pool::abandon(pool, options, ctx)
+            }
             Err(error) => Err(error),
         };
         match stopped {

@@ -5,8 +5,8 @@ use super::lvm::Lvm;
 use super::report::{self, Group, LogicalVolume};
 use super::undo;
 use crate::backend::device::check_buildable;
-use crate::backend::{BuildMode, OpContext, StopOptions, Undo};
-use crate::host::{BlockDevice, files};
+use crate::backend::{ActivePool, BuildMode, OpContext, StopOptions, Undo};
+use crate::host::{BlockDevice, Command, files};
 use crate::model::{Error, ErrorKind, PoolDef, Result, Usage, VolumeName};
 use std::path::{Path, PathBuf};
 
@@ -143,11 +143,51 @@ impl<'a> Opened<'a> {
     }
 }
 
+/// Takes away the devices of the volumes of a group that is gone, or not whole any more: they would be
+/// in the way when it is back, and their data is on devices that are none any more.
+pub(super) fn abandon(pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
+    let Some(group) = &pool.activation.source_id else { return Ok(()) };
+    let def = &pool.def;
+    let prefix = format!("LVM-{}", group.replace('-', ""));
+    let is_its =
+        |device: &BlockDevice| device.mapped().is_some_and(|(_, uuid)| uuid.starts_with(&prefix));
+    let mut before = usize::MAX;
+    loop {
+        let all = BlockDevice::all().map_err(|e| Error::io("cannot list block devices", &e))?;
+        let left: Vec<_> = all.into_iter().filter(is_its).collect();
+        if left.len() >= before || left.is_empty() {
+            return match left.first() {
+                Some(device) if !options.force => {
+                    let what = format_args!("device {} cannot be taken away", device.title());
+                    Err(error(def, ErrorKind::Busy, what))
+                }
+                _ => Ok(()),
+            };
+        }
+        before = left.len();
+        // Those that others of the group are on come in another round.
+        for device in left.iter().filter(|device| !device.holders().iter().any(is_its)) {
+            if let Some(user) = device.lasting_user(&ctx.limits)? {
+                if options.force {
+                    continue;
+                }
+                let what = format_args!("{user} uses {}; end that first", device.title());
+                return Err(error(def, ErrorKind::Busy, what));
+            }
+            let args = ["remove", "--", &device.title()].map(Into::into).into();
+            let dmsetup = Command { program: "dmsetup", args, ..Command::default() };
+            if let Err(error) = ctx.host.run(&dmsetup, &ctx.limits) {
+                tracing::warn!(POOLD_POOL = %def.name, "{} stays: {error}", device.title());
+            }
+        }
+    }
+}
+
 /// Refuses devices that answer nothing.
 fn check_alive(pool: &PoolDef, devices: &[String]) -> Result<()> {
     for device in devices {
         let found = BlockDevice::at(Path::new(device)).ok();
-        if let Some(why) = found.as_ref().and_then(find::why_dead) {
+        if let Some(why) = found.as_ref().and_then(BlockDevice::why_dead) {
             return Err(error(pool, ErrorKind::Inaccessible, format_args!("{device} {why}")));
         }
     }

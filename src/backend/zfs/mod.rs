@@ -90,14 +90,26 @@ impl<'a> Dataset<'a> {
         error.context(format_args!("pool {}", self.pool.name))
     }
 
-    /// The health of its zpool (ONLINE, DEGRADED ...); none when that is not imported.
+    /// The health of its zpool (ONLINE, DEGRADED ...); none when that is not imported. `Inaccessible`
+    /// while a device of it answers nothing, as whatever uses the zpool then waits for that.
     fn health(&self, ctx: &OpContext) -> Result<Option<String>> {
-        let args = ["list", "-H", "-o", "health", self.zpool()];
-        match run("zpool", args, ctx) {
-            Ok(health) => Ok(Some(health.trim().to_owned())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.named(error)),
+        let args = ["list", "-H", "-v", "-P", "-o", "name,health", self.zpool()];
+        let text = match run("zpool", args, ctx) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.named(error)),
+        };
+        let mut lines = text.lines();
+        let own = lines.next().and_then(|line| line.strip_prefix(self.zpool()));
+        let members = lines.filter_map(|line| line.split_whitespace().next());
+        for member in members.filter(|member| member.starts_with("/dev/")) {
+            let device = BlockDevice::at(Path::new(member)).ok();
+            if let Some(why) = device.as_ref().and_then(BlockDevice::why_dead) {
+                let what = format!("device {member} of zpool {} {why}", self.zpool());
+                return Err(self.error(ErrorKind::Inaccessible, what));
+            }
         }
+        Ok(own.map(|health| health.trim().to_owned()))
     }
 
     /// Refuses a zpool that cannot be worked with.
@@ -106,6 +118,17 @@ impl<'a> Dataset<'a> {
             "ONLINE" | "DEGRADED" => Ok(()),
             bad => {
                 let what = format!("zpool {} is {bad}; see `zpool status`", self.zpool());
+                Err(self.error(ErrorKind::Inaccessible, what))
+            }
+        }
+    }
+
+    /// Refuses, before anything is asked of it that would wait, a zpool that does not work.
+    fn check_works(&self, ctx: &OpContext) -> Result<()> {
+        match self.health(ctx)? {
+            Some(health) => self.check_health(&health),
+            None => {
+                let what = format!("zpool {} is not imported any more", self.zpool());
                 Err(self.error(ErrorKind::Inaccessible, what))
             }
         }
@@ -279,13 +302,7 @@ impl Backend for Zfs {
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
         let dataset = Dataset::of(&pool.def)?;
-        match dataset.health(ctx)? {
-            Some(health) => dataset.check_health(&health)?,
-            None => {
-                let what = format!("zpool {} is not imported any more", dataset.zpool());
-                return Err(dataset.error(ErrorKind::Inaccessible, what));
-            }
-        }
+        dataset.check_works(ctx)?;
         let args = ["list", "-Hp", "-o", "used,available", dataset.name];
         let text = run("zfs", args, ctx).map_err(|error| dataset.named(error))?;
         match rows::<2>(&text)?.as_slice() {
@@ -314,6 +331,7 @@ impl Backend for Zfs {
         preallocation: Preallocation,
         ctx: &OpContext,
     ) -> Result<Volume> {
+        Dataset::of(&pool.def)?.check_works(ctx)?;
         volumes::create(pool, def, preallocation, ctx)
     }
 
@@ -324,6 +342,7 @@ impl Backend for Zfs {
         force: bool,
         ctx: &OpContext,
     ) -> Result<()> {
+        Dataset::of(&pool.def)?.check_works(ctx)?;
         volumes::delete(pool, volume, force, ctx)
     }
 
@@ -335,6 +354,7 @@ impl Backend for Zfs {
         options: ResizeOptions,
         ctx: &OpContext,
     ) -> Result<Volume> {
+        Dataset::of(&pool.def)?.check_works(ctx)?;
         volumes::resize(pool, volume, capacity, options, ctx)
     }
 
@@ -345,6 +365,7 @@ impl Backend for Zfs {
         access: VolumeAccess,
         ctx: &OpContext,
     ) -> Result<VolumeIo> {
+        Dataset::of(&pool.def)?.check_works(ctx)?;
         BlockVolumes::new(pool, ctx).open(volume, access)
     }
 
@@ -356,6 +377,7 @@ impl Backend for Zfs {
         preallocation: Preallocation,
         ctx: &OpContext,
     ) -> Result<Volume> {
+        Dataset::of(&pool.def)?.check_works(ctx)?;
         volumes::clone(pool, def, source, preallocation, ctx)
     }
 
@@ -366,6 +388,7 @@ impl Backend for Zfs {
         options: WipeOptions,
         ctx: &OpContext,
     ) -> Result<Volume> {
+        Dataset::of(&pool.def)?.check_works(ctx)?;
         BlockVolumes::new(pool, ctx).wipe(volume, options)?;
         volumes::read(pool, &volume.name, ctx)
     }

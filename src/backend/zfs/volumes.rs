@@ -6,7 +6,8 @@ use crate::backend::block_volumes::{BlockVolumes, Found, Fresh};
 use crate::backend::{ActivePool, CloneSource, OpContext, Preallocation, ResizeOptions, Undo};
 use crate::host::{BlockDevice, Host, Limits};
 use crate::model::{
-    Error, ErrorKind, Result, Uuid, Volume, VolumeDef, VolumeFormat, VolumeKind, VolumeName,
+    BlockAttributes, Error, ErrorKind, Provisioning, Result, Uuid, Volume, VolumeDef, VolumeFormat,
+    VolumeKind, VolumeName,
 };
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -100,21 +101,27 @@ fn found(dataset: &Dataset<'_>, row: [&str; 5]) -> Result<Option<Found>> {
     let Some(name) = below.and_then(VolumeName::found) else { return Ok(None) };
     let path = format!("/dev/zvol/{full}");
     let (used, referenced, reserved) = (number(used)?, number(referenced)?, number(reserved)?);
+    let capacity = number(volsize)?;
+    // What is reserved of a thick one is a little more than its size.
+    let provisioning = if reserved >= capacity { Provisioning::Thick } else { Provisioning::Thin };
     Ok(Some(Found {
         name,
         key: None,
         device: BlockDevice::at(Path::new(&path)).ok(),
         path,
-        capacity: number(volsize)?,
+        capacity,
         // What is reserved is taken from the pool, used or not.
         allocation: if reserved > 0 { used } else { referenced },
         format: VolumeFormat::Raw,
         extents: Vec::new(),
-        attributes: None,
+        attributes: Some(Box::new(BlockAttributes {
+            provisioning: Some(provisioning),
+            ..BlockAttributes::default()
+        })),
     }))
 }
 
-/// Creates a volume: thick, or thin where less is to be allocated than its capacity.
+/// Creates a volume: thick, or thin where that is said or less is to be allocated than its capacity.
 pub(super) fn create(
     pool: &ActivePool,
     def: &VolumeDef,
@@ -142,10 +149,20 @@ fn make(pool: &ActivePool, def: &VolumeDef, how: Preallocation, ctx: &OpContext)
     else {
         return refuse("no zvol can be as large as its capacity");
     };
-    let allocation = match how {
-        Preallocation::None => def.allocation.unwrap_or(size),
-        Preallocation::Metadata => return refuse("a zvol has no metadata to preallocate"),
-        Preallocation::Falloc | Preallocation::Full => size,
+    let is_thin = def.provisioning == Some(Provisioning::Thin);
+    let allocation = match (how, def.provisioning) {
+        (Preallocation::Metadata, _) => {
+            return refuse("a zvol has no metadata to preallocate");
+        }
+        (Preallocation::Falloc | Preallocation::Full, _) if is_thin => {
+            return refuse("a thin volume cannot be preallocated; make it thick");
+        }
+        (Preallocation::Falloc | Preallocation::Full, _) | (_, Some(Provisioning::Thick)) => size,
+        // A document without allocation asks for all of it.
+        (Preallocation::None, Some(_)) => {
+            def.allocation.filter(|bytes| Some(*bytes) < def.capacity).unwrap_or(0)
+        }
+        (Preallocation::None, None) => def.allocation.unwrap_or(size),
     };
     let dataset = Dataset::of(&pool.def)?;
     let full = full_name(&dataset, name);
@@ -234,6 +251,7 @@ fn shareable(
         && def.encryption.is_none()
         && !from.encrypted()
         && def.allocation.is_none()
+        && def.provisioning.is_none()
         && how == Preallocation::None
         && def.capacity == Some(from.capacity);
     let name = from.path.strip_prefix("/dev/zvol/").filter(|_| same);
@@ -304,6 +322,7 @@ pub(super) fn resize(
         let what = "a zvol cannot have a capacity of 0";
         return Err(pool.volume_error(ErrorKind::InvalidArgument, name, what));
     }
+    let volume = &read(pool, name, ctx)?;
     blocks.check_resize(volume, capacity, options)?;
     let header = volume.physical.saturating_sub(volume.capacity);
     let Some(size) = capacity.checked_add(header).and_then(|s| s.checked_next_multiple_of(BLOCK))
