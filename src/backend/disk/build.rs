@@ -3,7 +3,7 @@
 use super::{Content, Role, drive, of_pool, table};
 use crate::backend::device::check_buildable;
 use crate::backend::{Activation, BuildMode, OpContext};
-use crate::host::{Command, blank, files};
+use crate::host::{Command, blank, files, tool_missing};
 use crate::model::{Error, ErrorKind, PoolDef, Result};
 use std::ffi::OsString;
 
@@ -19,8 +19,16 @@ fn run(program: &'static str, args: Vec<OsString>, ctx: &OpContext) -> Result<()
 pub(super) fn build(pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
     let content = Content::of(pool)?;
     let drive = drive(pool, ctx)?;
-    check_buildable(pool, &drive.path, mode, ctx)?;
     let ours = |error| of_pool(pool, error);
+    let program = match content {
+        Content::Table(_) => "parted",
+        Content::PhysicalVolume => "lvm",
+    };
+    // Before what is there is wiped away.
+    if ctx.host.find_tool(program).is_none() {
+        return Err(ours(tool_missing(program)));
+    }
+    check_buildable(pool, &drive.path, mode, ctx)?;
     let node: OsString = drive.device.node().into();
     if mode == BuildMode::Overwrite {
         // parted leaves what is no table: the disk would seem to be both.
@@ -31,12 +39,12 @@ pub(super) fn build(pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<
         Content::Table(label) => {
             let before = ["--script", "--"].map(Into::into).into_iter().chain([node]);
             let args = before.chain(["mklabel", label.parted()].map(Into::into)).collect();
-            run("parted", args, ctx).map_err(ours)
+            run(program, args, ctx).map_err(ours)
         }
         Content::PhysicalVolume => {
             let before: [OsString; 3] = ["pvcreate".into(), "--devices".into(), node.clone()];
             let args = before.into_iter().chain(["--yes".into(), "--".into(), node]).collect();
-            run("lvm", args, ctx).map_err(ours)
+            run(program, args, ctx).map_err(ours)
         }
     }
 }
