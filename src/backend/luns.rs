@@ -4,16 +4,26 @@
 use super::block_volumes::{BlockVolumes, Found};
 use super::{
     Activation, ActivePool, Backend, BackendInfo, Listing, OpContext, Operation, StopOptions,
-    VolumeAccess, VolumeIo, WipeOptions,
+    VolumeAccess, VolumeIo, WipeOptions, unsupported,
 };
 use crate::host::DeviceEvent;
-use crate::model::{Error, ErrorKind, PoolDef, Result, Usage, Volume, VolumeName};
+use crate::model::{Error, ErrorKind, PoolDef, Result, Source, Usage, Volume, VolumeName};
 
 /// What such pools can do.
 pub(super) const OPERATIONS: &[Operation] = &[
     Operation::Start,
     Operation::Stop,
     Operation::Refresh,
+    Operation::WipeVolume,
+    Operation::OpenVolume,
+];
+
+/// What those can do whose sources can be looked for.
+pub(super) const OPERATIONS_WITH_SEARCH: &[Operation] = &[
+    Operation::Start,
+    Operation::Stop,
+    Operation::Refresh,
+    Operation::FindSources,
     Operation::WipeVolume,
     Operation::OpenVolume,
 ];
@@ -31,6 +41,11 @@ pub(super) trait LunSource: Send + Sync {
     /// Whether what happened to a device may concern a pool. No I/O.
     fn concerned(&self, pool: &PoolDef, event: &DeviceEvent) -> bool;
 
+    /// What pools could be made from.
+    fn find_sources(&self, _spec: &Source, _ctx: &OpContext) -> Result<Vec<Source>> {
+        Err(unsupported(self.info(), Operation::FindSources))
+    }
+
     /// Makes the devices available.
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation>;
 
@@ -42,6 +57,11 @@ pub(super) trait LunSource: Send + Sync {
     /// The devices that are there, after a search where somebody asked for one; how many were
     /// skipped because they could not be read.
     fn luns(&self, pool: &ActivePool, ctx: &OpContext) -> Result<(Vec<Found>, u32)>;
+
+    /// What is wrong although it serves.
+    fn condition(&self, _pool: &ActivePool) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A type of pool of such devices.
@@ -73,6 +93,10 @@ impl<T: LunSource> Backend for Luns<T> {
         self.0.concerned(pool, event)
     }
 
+    fn find_sources(&self, spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
+        self.0.find_sources(spec, ctx)
+    }
+
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         self.check_definition(pool)?;
         self.0.start(pool, ctx)
@@ -92,6 +116,10 @@ impl<T: LunSource> Backend for Luns<T> {
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
         Ok(usage(self.known(pool, ctx)?.iter().map(|lun| &lun.capacity)))
+    }
+
+    fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        self.0.condition(pool)
     }
 
     fn refresh_volume(

@@ -10,6 +10,7 @@ mod disk;
 mod fs;
 mod image_directory;
 mod images;
+mod iscsi;
 mod logical;
 mod luns;
 mod mount;
@@ -445,6 +446,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(fs::Fs),
         Arc::new(logical::Logical::default()),
         Arc::new(luns::Luns(scsi::Scsi::default())),
+        Arc::new(luns::Luns(iscsi::Iscsi::default())),
         Arc::new(luns::Luns(mpath::Mpath)),
         Arc::new(zfs::Zfs),
     ];

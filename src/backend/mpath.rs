@@ -5,11 +5,9 @@
 use super::block_volumes::Found;
 use super::luns::{LunSource, OPERATIONS, failed};
 use super::{Activation, ActivePool, BackendInfo, OpContext, Watch};
+use crate::host::block::MULTIPATH;
 use crate::host::{BlockDevice, DeviceEvent};
 use crate::model::{BlockAttributes, PoolDef, PoolType, Result, VolumeFormat, VolumeName};
-
-/// What the device mapper's uuid of such a device begins with; a partition's begins with `partN-`.
-const PREFIX: &str = "mpath-";
 
 /// The source of mpath pools.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ impl LunSource for Mpath {
 
     fn concerned(&self, _pool: &PoolDef, event: &DeviceEvent) -> bool {
         match event.property("DM_UUID") {
-            Some(uuid) => uuid.starts_with(PREFIX),
+            Some(uuid) => uuid.starts_with(MULTIPATH),
             // The kernel, or udev of a device that is gone, does not say which kind it is.
             None => event.name().is_some_and(|name| name.starts_with("dm-")),
         }
@@ -46,7 +44,7 @@ impl LunSource for Mpath {
         let mut found = Vec::new();
         for device in all {
             let Some((name, uuid)) = device.mapped() else { continue };
-            let Some(wwid) = uuid.strip_prefix(PREFIX) else { continue };
+            let Some(wwid) = uuid.strip_prefix(MULTIPATH) else { continue };
             match lun(&device, &name, wwid) {
                 Some(lun) => found.push(lun),
                 None => skipped += 1,

@@ -1,6 +1,7 @@
 //! How steps that change storage are undone.
 
 use super::disk::NewPartition;
+use super::iscsi;
 use super::logical;
 use super::scsi::write_vport;
 use super::zfs;
@@ -59,6 +60,13 @@ pub enum Undo {
         /// Node name.
         wwnn: String,
     },
+    /// End the sessions of an iSCSI interface, and remove its records of a target.
+    WithdrawIscsi {
+        /// The target's name.
+        target: String,
+        /// The interface's name.
+        interface: String,
+    },
     /// Remove a partition that was made.
     RemovePartition(NewPartition),
 }
@@ -81,6 +89,7 @@ impl Undo {
                     }
                 }
             }
+            Self::WithdrawIscsi { target, interface } => iscsi::withdraw(target, interface, host),
             Self::RemovePartition(partition) => partition.remove(host),
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {
                 Ok(()) => Ok(()),

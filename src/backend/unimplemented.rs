@@ -17,9 +17,8 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
     BackendInfo { pool_type, implemented: false, tools: &[], operations: &[], watch: Watch::Timer }
 }
 
-static INFOS: [BackendInfo; 7] = [
+static INFOS: [BackendInfo; 6] = [
     without_code(PoolType::NetFs),
-    without_code(PoolType::Iscsi),
     without_code(PoolType::IscsiDirect),
     without_code(PoolType::Rbd),
     without_code(PoolType::Sheepdog),

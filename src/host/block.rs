@@ -19,6 +19,10 @@ use std::path::{Path, PathBuf};
 /// The kernel's sector, in which sysfs counts.
 const SECTOR: u64 = 512;
 
+/// What the device mapper's uuid of a multipath device begins with; a partition's begins with
+/// `partN-`.
+pub const MULTIPATH: &str = "mpath-";
+
 /// Major and minor number of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceNumber {
@@ -210,13 +214,20 @@ impl BlockDevice {
         }
         // Of several paths to one device, any that lives will do.
         let mut below = self.slaves();
-        if self.mapped().is_some_and(|(_, uuid)| uuid.starts_with("mpath-"))
+        if self.mapped().is_some_and(|(_, uuid)| uuid.starts_with(MULTIPATH))
             && below.iter().any(|path| path.why_dead().is_none())
         {
             below.clear();
         }
         let disk = self.partition().map(|(disk, _)| disk);
         below.iter().chain(&disk).find_map(Self::why_dead)
+    }
+
+    /// The multipath device that it is a path of: whoever uses it uses that.
+    pub fn multipath(&self) -> Option<Self> {
+        let is_one =
+            |device: &Self| device.mapped().is_some_and(|(_, uuid)| uuid.starts_with(MULTIPATH));
+        self.holders().into_iter().find(is_one)
     }
 
     /// A name for people: the device mapper's where it has one.

@@ -231,7 +231,7 @@ static TABLE: [PoolTypeInfo; 14] = [
     PoolTypeInfo {
         pool_type: PoolType::Iscsi,
         name: "iscsi",
-        hosts: (1, 1),
+        hosts: (1, MANY),
         devices: (1, 1),
         local_devices: false,
         initiator: Need::May,

@@ -174,6 +174,8 @@ mkdir -p "$work"
     journalctl --no-pager --quiet -n 20 | sed 's/^/    journal: /'
 ) &
 # shellcheck source=/dev/null
+. "$here/lio.sh"
+# shellcheck source=/dev/null
 . "$here/types.sh"
 if [ "$BOOT" = 0 ]; then
     # systemd reads units that it has never seen without a daemon-reload, which takes three seconds here.

@@ -8,7 +8,7 @@
 #
 # The storage must be there again after a reboot. Each type has disks of its own; scsi3 is nobody's.
 
-TYPES=(dir fs logical)
+TYPES=(dir fs logical iscsi)
 
 dir_make() {
     define "$1" --build --start <<XML
@@ -50,6 +50,17 @@ XML
 }
 logical_path() { echo "/dev/vg-$1/one"; }
 logical_name() { echo one; }
+
+iscsi_make() {
+    lio_keep lio_simple "$(iscsi_target "$1")" "127.0.0.1:328$2" "$1" 64
+    define "$1" --start <<XML
+<pool type='iscsi'><name>$1</name><source><host name='127.0.0.1' port='328$2'/><device path='$(iscsi_target "$1")'/></source>
+<target><path>/dev/disk/by-path</path></target></pool>
+XML
+}
+iscsi_target() { echo "iqn.2026-11.org.example:$1"; }
+iscsi_path() { echo /dev/disk/by-path/ip-127.0.0.1:328?-iscsi-"$(iscsi_target "$1")"-lun-0; }
+iscsi_name() { echo unit:0:0:0; }
 
 # each STEP [FUNCTION [ARGUMENT...]]: the step for each type, STEP.TYPE, with the type as the last argument.
 each() {

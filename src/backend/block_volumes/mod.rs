@@ -139,6 +139,8 @@ impl<'a> BlockVolumes<'a> {
             let what = format!("its device {path} is not there: {error}");
             self.pool.volume_error(ErrorKind::Inaccessible, name, what)
         })?;
+        // A path that multipathd has can only be used through its device.
+        let device = device.multipath().unwrap_or(device);
         if let Some(why) = device.why_dead() {
             let what = format!("its device {path} {why}; what reads it would wait until that ends");
             return Err(self.pool.volume_error(ErrorKind::Inaccessible, name, what));
@@ -163,7 +165,7 @@ impl<'a> BlockVolumes<'a> {
     pub(super) fn check_unused(&self, volume: &Volume) -> Result<()> {
         self.check_no_overlay(volume)?;
         let Ok(device) = BlockDevice::at(Path::new(&*volume.path)) else { return Ok(()) };
-        match device.lasting_user(&self.ctx.limits)? {
+        match device.multipath().unwrap_or(device).lasting_user(&self.ctx.limits)? {
             None => Ok(()),
             Some(user) => Err(self.busy(volume, &user)),
         }

@@ -1,26 +1,18 @@
 //! Pools of type scsi: the disks behind a SCSI adapter, which may be a virtual Fibre Channel HBA that
 //! is made when the pool starts.
 
+pub(super) mod disks;
 mod hosts;
 #[cfg(test)]
 mod tests;
 
 use super::block_volumes::Found;
 use super::luns::{LunSource, OPERATIONS, failed};
-use super::target::target_path;
 use super::{Activation, ActivePool, BackendInfo, OpContext, StopOptions, Undo, Watch};
-use crate::host::block::{DeviceNumber, names_in};
 use crate::host::{BlockDevice, DeviceEvent};
-use crate::model::{
-    Adapter, Error, ErrorKind, PoolDef, PoolType, Result, ScsiHost, VolumeFormat, VolumeName,
-};
+use crate::model::{Adapter, Error, ErrorKind, PoolDef, PoolType, Result, ScsiHost};
 pub(super) use hosts::{Hosts, write_vport};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// How long udev may take to name the devices that a scan found.
-const NAMED: Duration = Duration::from_secs(5);
+use std::path::Path;
 
 /// The source of scsi pools.
 #[derive(Debug, Default)]
@@ -52,12 +44,7 @@ impl LunSource for Scsi {
         let refuse = |what: String| {
             Err(Error::new(ErrorKind::InvalidArgument, format!("pool {}: {what}", pool.name)))
         };
-        let path = target_path(pool)?;
-        if !Path::new(path).starts_with("/dev") || path.split('/').any(|part| part == "..") {
-            return refuse(format!(
-                "target {path} is no directory of device names; use /dev/disk/by-path"
-            ));
-        }
+        disks::check_target(pool)?;
         match adapter(pool)? {
             Adapter::ScsiHost(ScsiHost::Name(name)) if hosts::number(name).is_none() => {
                 refuse(format!("adapter {name} is none; name one as scsi_host3"))
@@ -137,17 +124,12 @@ impl LunSource for Scsi {
         }
         let devices = self.devices(pool)?;
         if ctx.asked {
-            wait_for_names(&devices, ctx)?;
+            disks::wait_for_names(&devices, ctx)?;
         }
-        let target = target_path(&pool.def)?;
-        let names = match target.trim_end_matches('/') {
-            "/dev" => BTreeMap::new(),
-            // Where udev has made none, the kernel's own names do.
-            directory => names_in(Path::new(directory)).unwrap_or_default(),
-        };
+        let names = disks::names(&pool.def)?;
         let total = devices.len();
         let found: Vec<Found> =
-            devices.into_iter().filter_map(|device| lun(device, &names)).collect();
+            devices.into_iter().filter_map(|device| disks::lun(device, &names)).collect();
         let skipped = u32::try_from(total - found.len()).unwrap_or(u32::MAX);
         Ok((found, skipped))
     }
@@ -164,44 +146,9 @@ impl Scsi {
     fn devices(&self, pool: &ActivePool) -> Result<Vec<BlockDevice>> {
         let host = self.host(pool)?;
         let all = BlockDevice::all().map_err(|e| failed(&pool.def, "cannot list devices", &e))?;
-        Ok(all.into_iter().filter(|device| address(device).is_some_and(|a| a[0] == host)).collect())
+        Ok(all
+            .into_iter()
+            .filter(|device| disks::address(device).is_some_and(|a| a[0] == host))
+            .collect())
     }
-}
-
-/// Host, bus, target and unit of a disk; none of a partition or of what is no SCSI device.
-fn address(device: &BlockDevice) -> Option<[u32; 4]> {
-    // .../host0/target0:0:1/0:0:1:0/block/sda
-    let mut above = device.sysfs().ancestors().skip(1);
-    if above.next()?.file_name()? != "block" {
-        return None;
-    }
-    let name = above.next()?.file_name()?.to_str()?;
-    let parts: Vec<u32> = name.split(':').map_while(|part| part.parse().ok()).collect();
-    parts.try_into().ok()
-}
-
-/// A disk as a volume; none when it has no medium or went meanwhile.
-fn lun(device: BlockDevice, names: &BTreeMap<DeviceNumber, PathBuf>) -> Option<Found> {
-    let [_, bus, target, unit] = address(&device)?;
-    let capacity = device.size().ok().filter(|size| *size > 0)?;
-    let path = names.get(&device.number).cloned().unwrap_or_else(|| device.node());
-    Some(Found {
-        name: VolumeName::found(&format!("unit:{bus}:{target}:{unit}"))?,
-        // As scsi_id has it; a disk without is known by its path.
-        key: device.udev_property("ID_SERIAL"),
-        path: path.to_str()?.to_owned(),
-        device: Some(device),
-        capacity,
-        allocation: capacity,
-        format: VolumeFormat::Raw,
-        extents: Vec::new(),
-        attributes: None,
-    })
-}
-
-/// Waits until udev has named the devices that a scan found, for a while: one that it does not name
-/// has the kernel's name.
-fn wait_for_names(devices: &[BlockDevice], ctx: &OpContext) -> Result<()> {
-    let all_named = || devices.iter().all(BlockDevice::is_named_by_udev).then_some(());
-    ctx.limits.look_for(NAMED, all_named).map(drop)
 }

@@ -14,7 +14,7 @@ a_pool_with_a_held_volume_outlives_an_upgrade() {
     is "$(stat -Lc %i "/proc/$(daemon_pid)/exe")" "$(stat -c %i /usr/sbin/poold)"
     pool_is "$pool" active
     held "$path"
-    refused Busy poolctl vol delete "$pool/$("$1_name" "$pool")"
+    refused Busy poolctl vol wipe "$pool/$("$1_name" "$pool")"
     let_go "$path"
     is_usable "$1" "$pool"
 }

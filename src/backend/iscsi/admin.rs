@@ -1,0 +1,127 @@
+//! iscsiadm, of open-iscsi: discovery, records, login and logout.
+
+use super::portal::Portal;
+use crate::host::{Command, Host, Limits};
+use crate::model::{Error, ErrorKind, Result};
+use std::ffi::OsString;
+
+/// open-iscsi's tool.
+pub(super) const TOOL: &str = "iscsiadm";
+
+/// The setting of an interface that names the initiator; records of targets have it too.
+pub(super) const INITIATOR: &str = "iface.initiatorname";
+
+/// Its exit statuses (`iscsi_err.h`), all of which are told apart here.
+static STATUSES: [i32; 32] = {
+    let mut all = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        all[at] = at as i32 + 1;
+        at += 1;
+    }
+    all
+};
+const SESSION_NOT_FOUND: i32 = 2;
+const SESSION_EXISTS: i32 = 15;
+const NOTHING_FOUND: i32 = 21;
+
+/// iscsiadm on a host, within limits.
+#[derive(Clone, Copy)]
+pub(super) struct Admin<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) limits: &'a Limits,
+}
+
+impl Admin<'_> {
+    /// The targets behind a portal, each with a portal of its own. Keeps no record.
+    pub(super) fn discover(
+        self,
+        portal: &Portal,
+        interface: Option<&str>,
+    ) -> Result<Vec<(Portal, String)>> {
+        let portal = portal.to_string();
+        let mut args =
+            vec!["-m", "discovery", "-t", "sendtargets", "-p", &portal, "-o", "nonpersistent"];
+        if let Some(interface) = interface {
+            args.extend(["-I", interface]);
+        }
+        let said = self.run(&args, &[NOTHING_FOUND], "cannot discover targets")?;
+        let text = String::from_utf8_lossy(&said);
+        // 192.0.2.1:3260,1 iqn.2026-01.org.example:storage
+        let found = text.lines().filter_map(|line| {
+            let (portal, target) = line.split_once(' ')?;
+            let (portal, _group) = portal.rsplit_once(',')?;
+            Some((Portal::parse(portal)?, target.trim().to_owned()))
+        });
+        Ok(found.collect())
+    }
+
+    /// Makes an interface record.
+    pub(super) fn make_interface(self, interface: &str) -> Result<()> {
+        let args = ["-m", "iface", "-I", interface, "-o", "new"];
+        self.run(&args, &[], "cannot make an iSCSI interface").map(drop)
+    }
+
+    /// Gives the initiator another name, for an interface.
+    pub(super) fn name_initiator(self, interface: &str, name: &str) -> Result<()> {
+        let args = ["-m", "iface", "-I", interface, "-o", "update"];
+        let set = ["-n", INITIATOR, "-v", name];
+        self.run(&[&args[..], &set].concat(), &[], "cannot name the initiator").map(drop)
+    }
+
+    /// Logs in by all records of a target for an interface.
+    pub(super) fn log_in(self, target: &str, interface: &str) -> Result<()> {
+        let args = ["-m", "node", "-T", target, "-I", interface, "--login"];
+        self.run(&args, &[SESSION_EXISTS], &format!("cannot log in to {target}")).map(drop)
+    }
+
+    /// Ends a session, if it is there.
+    pub(super) fn log_out(self, session: u32) -> Result<()> {
+        let id = session.to_string();
+        let args = ["-m", "session", "-r", &id, "--logout"];
+        let accept = [SESSION_NOT_FOUND, NOTHING_FOUND];
+        self.run(&args, &accept, &format!("cannot end session {id}")).map(drop)
+    }
+
+    /// Ends all sessions that have records of a target for an interface.
+    pub(super) fn log_out_all(self, target: &str, interface: &str) -> Result<()> {
+        let args = ["-m", "node", "-T", target, "-I", interface, "--logout"];
+        self.run(&args, &[NOTHING_FOUND], &format!("cannot log out of {target}")).map(drop)
+    }
+
+    /// What it said, also when its status is one of `accept`.
+    fn run(self, args: &[&str], accept: &[i32], what: &str) -> Result<Vec<u8>> {
+        let command = Command {
+            program: TOOL,
+            args: args.iter().map(OsString::from).collect(),
+            accept: &STATUSES,
+            ..Command::default()
+        };
+        let output = self.host.run(&command, self.limits)?;
+        if output.status == 0 || accept.contains(&output.status) {
+            return Ok(output.stdout);
+        }
+        let (kind, why) = meaning(output.status);
+        Err(Error::new(kind, format!("{what}: {why} ({TOOL} exit status {})", output.status)))
+    }
+}
+
+/// What an exit status says.
+fn meaning(status: i32) -> (ErrorKind, &'static str) {
+    match status {
+        2 | 32 => (ErrorKind::Inaccessible, "the session ended"),
+        4 => (ErrorKind::Inaccessible, "the portal cannot be reached"),
+        5 | 19 => {
+            let why = "the portal has no such target, or lets this initiator not in";
+            (ErrorKind::Inaccessible, why)
+        }
+        8 | 11 => (ErrorKind::Inaccessible, "the portal does not answer"),
+        12 => (ErrorKind::Inaccessible, "the kernel has no iSCSI initiator (module iscsi_tcp)"),
+        18 | 20 => (ErrorKind::Inaccessible, "iscsid does not answer; start it"),
+        NOTHING_FOUND => (ErrorKind::Inaccessible, "nothing was found"),
+        23 => (ErrorKind::Inaccessible, "the host name is not known"),
+        24 => (ErrorKind::AuthenticationFailed, "the target refuses the credentials"),
+        28 | 29 => (ErrorKind::Busy, "it is in use"),
+        _ => (ErrorKind::ToolFailed, "open-iscsi failed; its journal says why"),
+    }
+}

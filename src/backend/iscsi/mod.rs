@@ -1,0 +1,420 @@
+//! Pools of type iscsi: the units of a target, by the kernel's initiator and open-iscsi.
+//!
+//! A pool logs in by an interface record of its own (`poold-UUID`), which tells its sessions from those
+//! of others and its records of the target from theirs. A session of others is taken as it is found,
+//! and left so.
+
+mod admin;
+mod portal;
+mod record;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use super::block_volumes::Found;
+use super::luns::{LunSource, OPERATIONS_WITH_SEARCH};
+use super::scsi::disks;
+use super::{Activation, ActivePool, BackendInfo, OpContext, StopOptions, Undo, Watch};
+use crate::host::{DeviceEvent, Host, Limits};
+use crate::model::{
+    Auth, BlockAttributes, Error, ErrorKind, HostAddress, PoolDef, PoolType, Result, Source,
+    SourceDevice, Uuid, VolumeName,
+};
+use admin::Admin;
+pub(super) use portal::Portal;
+use record::Records;
+use sessions::{Session, Sessions};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How long disks may take to appear after a login or a search.
+const APPEAR: Duration = Duration::from_secs(8);
+/// How long what an undone start left may take to go.
+const WITHDRAWAL: Duration = Duration::from_secs(20);
+
+/// What the records of our sessions say beside the password. Logging in, and doing it again, is ours:
+/// what is refused fails at once, and what is not answered after the time-out of one login (15 s).
+const SETTINGS: [(&str, &str); 3] = [
+    ("node.startup", "manual"),
+    ("node.conn[0].startup", "manual"),
+    ("node.session.initial_login_retry_max", "0"),
+];
+
+/// The source of iscsi pools.
+#[derive(Debug, Default)]
+pub(super) struct Iscsi {
+    sessions: Sessions,
+    records: Records,
+}
+
+static INFO: BackendInfo = BackendInfo {
+    pool_type: PoolType::Iscsi,
+    implemented: true,
+    tools: &[admin::TOOL],
+    operations: OPERATIONS_WITH_SEARCH,
+    watch: Watch::Devices,
+};
+
+/// What a definition names.
+struct Place<'a> {
+    pool: &'a PoolDef,
+    target: &'a str,
+    portals: Vec<Portal>,
+    interface: String,
+}
+
+impl<'a> Place<'a> {
+    fn of(pool: &'a PoolDef) -> Result<Self> {
+        let Some(device) = pool.source.devices.first() else {
+            let what = format!("pool {} has no target; define it with one", pool.name);
+            return Err(Error::new(ErrorKind::InvalidArgument, what));
+        };
+        Ok(Self {
+            pool,
+            target: &device.path,
+            portals: pool.source.hosts.iter().map(Portal::of).collect(),
+            interface: interface(pool.uuid),
+        })
+    }
+
+    fn named(&self, error: Error) -> Error {
+        error.context(format_args!("pool {}", self.pool.name))
+    }
+
+    fn error(&self, kind: ErrorKind, what: impl std::fmt::Display) -> Error {
+        Error::new(kind, format!("pool {}: {what}", self.pool.name))
+    }
+
+    fn is_ours(&self, session: &Session) -> bool {
+        session.interface == self.interface
+    }
+
+    /// Which of its portals a session is at, if it is one of this pool.
+    fn portal(&self, session: &Session) -> Option<usize> {
+        let initiator = self.pool.source.initiator_iqn.as_ref();
+        let is_it = session.target == self.target
+            && initiator.is_none_or(|initiator| *initiator == session.initiator);
+        let at = |portal: &Portal| session.portals.iter().any(|found| portal.is(found));
+        self.portals.iter().position(at).filter(|_| is_it)
+    }
+}
+
+/// The name of the interface record of a pool.
+fn interface(pool: Uuid) -> String {
+    format!("poold-{}", pool.simple())
+}
+
+impl LunSource for Iscsi {
+    fn info(&self) -> &'static BackendInfo {
+        &INFO
+    }
+
+    fn check_definition(&self, pool: &PoolDef) -> Result<()> {
+        disks::check_target(pool)?;
+        check_source(&pool.source).map_err(|e| e.context(format_args!("pool {}", pool.name)))?;
+        Place::of(pool).map(drop)
+    }
+
+    fn concerned(&self, pool: &PoolDef, event: &DeviceEvent) -> bool {
+        let Some(target) = pool.source.devices.first() else { return false };
+        match event.property("ID_PATH") {
+            // ip-192.0.2.1:3260-iscsi-iqn.2026-01.org.example:storage-lun-0
+            Some(path) => path.contains(&format!("-iscsi-{}-lun-", target.path)),
+            // The kernel does not say which target's it is.
+            None => event.property("DEVPATH").is_some_and(|path| path.contains("/session")),
+        }
+    }
+
+    fn find_sources(&self, spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
+        check_source(spec)?;
+        let (host, asked) = asked(spec)?;
+        let admin = Admin { host: &*ctx.host, limits: &ctx.limits };
+        let found = match &spec.initiator_iqn {
+            None => admin.discover(&asked, None)?,
+            Some(initiator) => {
+                let interface = interface(Uuid::new_v4());
+                let found = admin
+                    .make_interface(&interface)
+                    .and_then(|()| admin.name_initiator(&interface, initiator))
+                    .and_then(|()| admin.discover(&asked, Some(&interface)));
+                // Also of a search that was ended.
+                self.records.remove("", &interface, &Limits::within(WITHDRAWAL))?;
+                found?
+            }
+        };
+        Ok(sources(spec, host, &found))
+    }
+
+    fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
+        let place = Place::of(pool)?;
+        let before = self.of(&place);
+        let at = |index: usize| before.iter().any(|(portal, _)| *portal == index);
+        let missing: Vec<&Portal> = (0..place.portals.len())
+            .filter(|index| !at(*index))
+            .map(|index| &place.portals[index])
+            .collect();
+        if !missing.is_empty() {
+            self.log_in(&place, &missing, ctx)?;
+        }
+        let now = self.of(&place);
+        self.wait_for_disks(&now, ctx)?;
+        let adopted = !now.iter().any(|(_, session)| place.is_ours(session));
+        Ok(Activation { adopted, ..Activation::default() })
+    }
+
+    fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
+        let place = Place::of(&pool.def)?;
+        let all = self.sessions.all();
+        let ends = |session: &&Session| {
+            place.is_ours(session) || options.release && place.portal(session).is_some()
+        };
+        let ending: Vec<&Session> = all.iter().filter(ends).collect();
+        if !options.force {
+            for device in ending.iter().flat_map(|session| session.disks().0) {
+                // A multipath device goes with the last of its paths, if nobody uses it.
+                let device = device.multipath().unwrap_or(device);
+                if let Some(user) = device.lasting_user(&ctx.limits)? {
+                    let node = device.node();
+                    let what = format!(
+                        "{user} uses {}; end that first, or stop with force",
+                        node.display()
+                    );
+                    return Err(place.error(ErrorKind::Busy, what));
+                }
+            }
+        }
+        let admin = Admin { host: &*ctx.host, limits: &ctx.limits };
+        if ending.len() > 1 {
+            admin
+                .log_out_all(place.target, &place.interface)
+                .map_err(|error| place.named(error))?;
+        }
+        // Those of others, and ours whose records somebody removed.
+        for session in self.sessions.all().iter().filter(ends) {
+            admin.log_out(session.id).map_err(|error| place.named(error))?;
+        }
+        let forgotten = self.records.remove(place.target, &place.interface, &ctx.limits);
+        forgotten.map_err(|error| place.named(error))
+    }
+
+    fn luns(&self, pool: &ActivePool, ctx: &OpContext) -> Result<(Vec<Found>, u32)> {
+        let place = Place::of(&pool.def)?;
+        let sessions = self.serving(&place)?;
+        if ctx.asked {
+            // One that dies meanwhile holds up this thread for as long as the kernel waits for it.
+            for (_, session) in &sessions {
+                session.scan().map_err(|error| place.named(error))?;
+                ctx.limits.check()?;
+            }
+            self.wait_for_disks(&sessions, ctx)?;
+        }
+        let names = disks::names(&pool.def)?;
+        let mut skipped = 0;
+        let mut units: BTreeMap<VolumeName, Vec<Found>> = BTreeMap::new();
+        for device in sessions.iter().flat_map(|(_, session)| session.disks().0) {
+            match disks::lun(device, &names) {
+                Some(found) => units.entry(found.name.clone()).or_default().push(found),
+                None => skipped += 1,
+            }
+        }
+        Ok((units.into_values().filter_map(one_volume).collect(), skipped))
+    }
+
+    fn condition(&self, pool: &ActivePool) -> Result<()> {
+        let place = Place::of(&pool.def)?;
+        let sessions = self.of(&place);
+        let serves = |index: usize| {
+            let mut here = sessions.iter().filter(|(portal, _)| *portal == index);
+            here.any(|(_, session)| session.is_logged_in())
+        };
+        match (0..place.portals.len()).find(|index| !serves(*index)) {
+            None => Ok(()),
+            Some(index) => {
+                let portal = &place.portals[index];
+                let what = format!(
+                    "no session at portal {portal}; the others serve. Stop and start the pool to log in there again"
+                );
+                Err(place.error(ErrorKind::Inaccessible, what))
+            }
+        }
+    }
+}
+
+impl Iscsi {
+    /// The sessions of a pool with the number of the portal, in the order of the portals.
+    fn of(&self, place: &Place<'_>) -> Vec<(usize, Session)> {
+        let all = self.sessions.all().into_iter();
+        let mut found: Vec<(usize, Session)> =
+            all.filter_map(|session| Some((place.portal(&session)?, session))).collect();
+        found.sort_by_key(|(portal, _)| *portal);
+        found
+    }
+
+    /// Those that serve; there is one.
+    fn serving(&self, place: &Place<'_>) -> Result<Vec<(usize, Session)>> {
+        let (serving, others): (Vec<_>, Vec<_>) =
+            self.of(place).into_iter().partition(|(_, session)| session.is_logged_in());
+        if !serving.is_empty() {
+            return Ok(serving);
+        }
+        let what = match others.first() {
+            Some((index, session)) => format!(
+                "{} at {} does not answer; session {} is {}",
+                place.target, place.portals[*index], session.id, session.state
+            ),
+            None => {
+                format!("nobody is logged in to {} any more; stop and start the pool", place.target)
+            }
+        };
+        Err(place.error(ErrorKind::Inaccessible, what))
+    }
+
+    /// Logs in at portals; success is that at least one of the pool serves then.
+    fn log_in(&self, place: &Place<'_>, portals: &[&Portal], ctx: &OpContext) -> Result<()> {
+        let (target, interface) = (place.target, place.interface.as_str());
+        let auth = place.pool.source.auth.as_ref();
+        let password =
+            auth.map(|auth| password(auth, ctx)).transpose().map_err(|e| place.named(e))?;
+        let admin = Admin { host: &*ctx.host, limits: &ctx.limits };
+        ctx.journal.record(&Undo::WithdrawIscsi {
+            target: target.to_owned(),
+            interface: interface.to_owned(),
+        })?;
+        let mut settings = SETTINGS.to_vec();
+        if let Some(initiator) = &place.pool.source.initiator_iqn {
+            settings.push((admin::INITIATOR, initiator));
+        }
+        if let (Some(auth), Some(password)) = (auth, &password) {
+            settings.extend([
+                ("node.session.auth.authmethod", "CHAP"),
+                ("node.session.auth.username", auth.parts().0),
+                ("node.session.auth.password", password.as_str()),
+            ]);
+        }
+        let logged_in = || -> Result<()> {
+            admin.make_interface(interface)?;
+            self.records.make(target, portals, interface, &settings, &ctx.limits)?;
+            admin.log_in(target, interface)
+        };
+        match logged_in().map_err(|error| place.named(error)) {
+            Ok(()) => Ok(()),
+            // What is wrong with the others is the pool's condition.
+            Err(error) if error.kind() == ErrorKind::Inaccessible => {
+                self.serving(place).map(drop).map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the disks behind sessions are there and udev has named them, for a while.
+    fn wait_for_disks(&self, sessions: &[(usize, Session)], ctx: &OpContext) -> Result<()> {
+        let mut devices = Vec::new();
+        let all_there = || {
+            let mut missing = 0;
+            devices.clear();
+            for (_, session) in sessions.iter().filter(|(_, session)| session.is_logged_in()) {
+                let (found, more) = session.disks();
+                devices.extend(found);
+                missing += more;
+            }
+            (missing == 0).then_some(())
+        };
+        ctx.limits.look_for(APPEAR, all_there)?;
+        disks::wait_for_names(&devices, ctx)
+    }
+}
+
+/// The one volume that the paths to a unit are, the first of which is taken. Paths to something else of
+/// the same number, as another group of portals may have, are not taken for it.
+fn one_volume(paths: Vec<Found>) -> Option<Found> {
+    let mut same = paths.iter().filter(|path| path.key == paths[0].key);
+    let members: Vec<String> = same.by_ref().map(|path| path.path.clone()).collect();
+    let mut volume = paths.into_iter().next()?;
+    if members.len() > 1 {
+        volume.attributes =
+            Some(Box::new(BlockAttributes { members, ..BlockAttributes::default() }));
+    }
+    Some(volume)
+}
+
+/// Refuses what no source of a target can say.
+pub(super) fn check_source(source: &Source) -> Result<()> {
+    portal::check_names(source)?;
+    match &source.auth {
+        Some(auth) if !record::is_value(auth.parts().0) => {
+            let what = "the user name cannot be one of CHAP";
+            Err(Error::new(ErrorKind::InvalidArgument, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The host whose targets are to be found, and its portal.
+pub(super) fn asked(spec: &Source) -> Result<(&HostAddress, Portal)> {
+    match spec.hosts.first() {
+        Some(host) => Ok((host, Portal::of(host))),
+        None => {
+            let what = "name the host whose targets are to be found";
+            Err(Error::new(ErrorKind::InvalidArgument, what))
+        }
+    }
+}
+
+/// The targets that were found by a host, as sources: each with all its portals, of which the one that
+/// was asked comes first, as it was asked for. A target need not be there.
+pub(super) fn sources(
+    spec: &Source,
+    host: &HostAddress,
+    found: &[(Portal, String)],
+) -> Vec<Source> {
+    let asked = Portal::of(host);
+    let mut targets: BTreeMap<&str, Vec<&Portal>> = BTreeMap::new();
+    for (portal, target) in found {
+        targets.entry(target).or_default().push(portal);
+    }
+    let sources = targets.into_iter().map(|(target, portals)| {
+        let (same, others): (Vec<_>, Vec<_>) =
+            portals.into_iter().partition(|portal| asked.is(portal));
+        let first = same.first().map(|_| host.clone());
+        let hosts = first.into_iter().chain(others.into_iter().map(Portal::address)).collect();
+        let device = SourceDevice {
+            path: target.to_owned(),
+            part_separator: None,
+            free_extents: Vec::new(),
+        };
+        let initiator_iqn = spec.initiator_iqn.clone();
+        Source { hosts, devices: vec![device], initiator_iqn, ..Source::default() }
+    });
+    sources.collect()
+}
+
+/// The password that goes with a user name.
+pub(super) fn password(auth: &Auth, ctx: &OpContext) -> Result<Zeroizing<String>> {
+    let value = ctx.secrets.value(auth.parts().1)?;
+    match std::str::from_utf8(value.bytes()) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => {
+            let what = "the password is no text; set the secret again";
+            Err(Error::new(ErrorKind::AuthenticationFailed, what))
+        }
+    }
+}
+
+/// Undoes a start that was not finished: ends the sessions of an interface and removes its records.
+pub(super) fn withdraw(target: &str, interface: &str, host: &dyn Host) -> Result<()> {
+    let limits = Limits::within(WITHDRAWAL);
+    let (iscsi, admin) = (Iscsi::default(), Admin { host, limits: &limits });
+    // First, as they may hold a password.
+    iscsi.records.remove(target, interface, &limits)?;
+    let mut refused = Ok(());
+    let ended = || {
+        let mut all = iscsi.sessions.all();
+        all.retain(|session| session.interface == interface);
+        // One that is being logged in, which goes on when iscsiadm is ended, cannot be ended yet.
+        refused = all.iter().try_for_each(|session| admin.log_out(session.id));
+        all.is_empty().then_some(())
+    };
+    let gone = limits.look_for(WITHDRAWAL, ended);
+    refused.and(gone.map(drop))
+}

@@ -1,0 +1,255 @@
+use super::*;
+use crate::backend::tests::fixture;
+use crate::host::{Command, Output};
+use crate::model::{AuthKind, SecretRef};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+const TARGET: &str = "iqn.2026-01.org.example:storage";
+
+/// A sysfs with sessions, open-iscsi's records, and iscsiadm.
+struct Bench {
+    base: tempfile::TempDir,
+    iscsi: Iscsi,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        let iscsi = Iscsi {
+            sessions: Sessions::at(&base.path().join("class")),
+            records: Records::at(base.path()),
+        };
+        Self { base, iscsi }
+    }
+
+    fn session(&self, id: u32, interface: &str, initiator: &str, address: &str, state: &str) {
+        let device = self.base.path().join(format!("devices/host{id}/session{id}"));
+        let session = device.join(format!("iscsi_session/session{id}"));
+        let connection = device.join(format!("connection{id}:0"));
+        let port = "3260\n".to_owned();
+        for (directory, name, text) in [
+            (&session, "targetname", TARGET),
+            (&session, "ifacename", interface),
+            (&session, "initiatorname", initiator),
+            (&session, "state", state),
+            (&connection, "persistent_address", address),
+            (&connection, "persistent_port", &port),
+            (&connection, "address", "<NULL>"),
+            (&connection, "port", "-1"),
+        ] {
+            fs::create_dir_all(directory).unwrap();
+            fs::write(directory.join(name), format!("{text}\n")).unwrap();
+        }
+        let link = |from: &Path, class: &str| {
+            let class = self.base.path().join("class").join(class);
+            fs::create_dir_all(&class).unwrap();
+            std::os::unix::fs::symlink(from, class.join(from.file_name().unwrap())).unwrap();
+        };
+        std::os::unix::fs::symlink(&device, session.join("device")).unwrap();
+        link(&session, "iscsi_session");
+        link(&connection, "iscsi_connection");
+    }
+}
+
+fn host(name: &str) -> HostAddress {
+    HostAddress { name: name.to_owned(), port: None }
+}
+
+fn definition(hosts: &[&str]) -> PoolDef {
+    let mut def = fixture::definition(PoolType::Iscsi, Path::new("/dev/disk/by-path"));
+    def.source.hosts = hosts.iter().map(|name| host(name)).collect();
+    def.source.devices = vec![SourceDevice {
+        path: TARGET.to_owned(),
+        part_separator: None,
+        free_extents: Vec::new(),
+    }];
+    def
+}
+
+fn active(def: &PoolDef) -> ActivePool {
+    ActivePool { def: Arc::new(def.clone()), activation: Activation::default() }
+}
+
+/// iscsiadm that notes its arguments and says the same whatever it is asked, except that it makes an
+/// interface when told to.
+#[derive(Default)]
+struct Iscsiadm {
+    status: i32,
+    says: &'static str,
+    records: PathBuf,
+    calls: Mutex<Vec<String>>,
+}
+
+impl Host for Iscsiadm {
+    fn run_watched(
+        &self,
+        command: &Command,
+        _limits: &Limits,
+        _said: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output> {
+        assert_eq!(command.program, "iscsiadm");
+        let args: Vec<&str> = command.args.iter().map(|arg| arg.to_str().unwrap()).collect();
+        self.calls.lock().unwrap().push(args.join(" "));
+        if let ["-m", "iface", "-I", interface, "-o", "new"] = args[..] {
+            fs::create_dir_all(self.records.join("ifaces")).unwrap();
+            fs::write(self.records.join("ifaces").join(interface), "x").unwrap();
+            return Ok(Output::default());
+        }
+        let says = self.says.as_bytes().to_vec();
+        Ok(Output { status: self.status, stdout: says, ..Output::default() })
+    }
+
+    fn find_tool(&self, _program: &str) -> Option<PathBuf> {
+        None
+    }
+}
+
+#[test]
+fn a_pool_has_the_sessions_at_its_portals_by_its_initiator() {
+    let bench = Bench::new();
+    bench.session(3, "default", "iqn.x:host", "192.0.2.2", "LOGGED_IN");
+    bench.session(5, "default", "iqn.x:host", "192.0.2.1", "FAILED");
+    bench.session(10, "default", "iqn.x:guest", "192.0.2.1", "LOGGED_IN");
+    let ids = |def: &PoolDef| -> Vec<u32> {
+        let place = Place::of(def).unwrap();
+        bench.iscsi.of(&place).iter().map(|(_, session)| session.id).collect()
+    };
+    let both = definition(&["192.0.2.1", "192.0.2.2"]);
+    assert_eq!(ids(&both), [5, 10, 3], "in the order of the portals");
+    assert_eq!(ids(&definition(&["192.0.2.3"])), [0_u32; 0]);
+    let mut own = both.clone();
+    own.source.initiator_iqn = Some("iqn.x:host".to_owned());
+    assert_eq!(ids(&own), [5, 3]);
+    let serving = |def: &PoolDef| bench.iscsi.serving(&Place::of(def).unwrap());
+    assert_eq!(serving(&own).unwrap().len(), 1);
+    let condition = bench.iscsi.condition(&active(&own)).unwrap_err();
+    assert!(condition.message().contains("192.0.2.1:3260"), "{condition}");
+    let mut dead = definition(&["192.0.2.1"]);
+    dead.source.initiator_iqn = Some("iqn.x:host".to_owned());
+    let error = serving(&dead).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Inaccessible);
+    assert!(error.message().contains("session 5 is FAILED"), "{error}");
+    let error = serving(&definition(&["192.0.2.3"])).unwrap_err();
+    assert!(error.message().contains("nobody is logged in"), "{error}");
+}
+
+#[test]
+fn a_password_is_no_argument_and_gone_after_a_refused_login() {
+    let bench = Bench::new();
+    let world = Arc::new(fixture::World::default());
+    let secret = crate::model::SecretValue::new(b"Correct Horse".to_vec());
+    world.secrets.lock().unwrap().insert("main".to_owned(), secret);
+    let adm = Arc::new(Iscsiadm {
+        status: 24,
+        records: bench.base.path().to_owned(),
+        ..Iscsiadm::default()
+    });
+    let mut ctx = fixture::context(&world);
+    ctx.host = adm.clone();
+    let mut def = definition(&["192.0.2.1"]);
+    let usage = SecretRef::Usage("main".to_owned());
+    def.source.auth = Some(AuthKind::Chap.auth("alice".to_owned(), usage));
+    bench.iscsi.check_definition(&def).unwrap();
+    // The interface is made; the login is refused.
+    let place = Place::of(&def).unwrap();
+    let made = bench.iscsi.log_in(&place, &[&place.portals[0]], &ctx).unwrap_err();
+    assert_eq!(made.kind(), ErrorKind::AuthenticationFailed);
+    let undo = world.journal.lock().unwrap()[0].clone();
+    let interface = place.interface.clone();
+    assert_eq!(undo, Undo::WithdrawIscsi { target: TARGET.to_owned(), interface });
+    let calls = adm.calls.lock().unwrap().join("\n");
+    assert!(calls.contains("iface -I poold-00000000000000000000000000000007 -o new"), "{calls}");
+    assert!(!calls.contains("Horse"), "{calls}");
+}
+
+#[test]
+fn records_hold_the_password_until_they_are_removed() {
+    let bench = Bench::new();
+    let world = Arc::new(fixture::World::default());
+    let secret = crate::model::SecretValue::new(b"Correct Horse".to_vec());
+    world.secrets.lock().unwrap().insert("main".to_owned(), secret);
+    let adm = Arc::new(Iscsiadm { records: bench.base.path().to_owned(), ..Iscsiadm::default() });
+    let mut ctx = fixture::context(&world);
+    ctx.host = adm.clone();
+    let mut def = definition(&["192.0.2.1"]);
+    def.source.initiator_iqn = Some("iqn.x:host".to_owned());
+    let usage = SecretRef::Usage("main".to_owned());
+    def.source.auth = Some(AuthKind::Chap.auth("alice".to_owned(), usage));
+    let place = Place::of(&def).unwrap();
+    bench.iscsi.log_in(&place, &[&place.portals[0]], &ctx).unwrap();
+    let record = bench.base.path().join("nodes").join(TARGET).join("192.0.2.1,3260");
+    let text = fs::read_to_string(&record).unwrap();
+    for line in [
+        "node.startup = manual\n",
+        "node.session.auth.username = alice\n",
+        "node.session.auth.password = Correct Horse\n",
+        "iface.initiatorname = iqn.x:host\n",
+    ] {
+        assert!(text.contains(line), "{line}");
+    }
+    bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
+    assert!(!record.exists());
+    let calls = adm.calls.lock().unwrap().join("\n");
+    assert!(calls.ends_with("--login") && !calls.contains("Horse"), "{calls}");
+}
+
+#[test]
+fn sources_are_targets_with_all_their_portals() {
+    let bench = Bench::new();
+    let world = Arc::new(fixture::World::default());
+    let mut ctx = fixture::context(&world);
+    ctx.host = Arc::new(Iscsiadm {
+        says: "192.0.2.1:3260,1 iqn.a:x\n[2001:db8::1]:860,2 iqn.a:x\nnonsense\n\
+            192.0.2.1:3260,1 iqn.a:y\n",
+        ..Iscsiadm::default()
+    });
+    let spec = Source { hosts: vec![host("192.0.2.1")], ..Source::default() };
+    let found = bench.iscsi.find_sources(&spec, &ctx).unwrap();
+    let other = HostAddress { name: "2001:db8::1".to_owned(), port: Some(860) };
+    assert_eq!(found[0].hosts, [host("192.0.2.1"), other]);
+    assert_eq!(found[0].devices[0].path, "iqn.a:x");
+    assert_eq!((found[1].hosts.len(), found.len()), (1, 2));
+    let error = bench.iscsi.find_sources(&Source::default(), &ctx).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    ctx.host = Arc::new(Iscsiadm { status: 21, ..Iscsiadm::default() });
+    assert!(bench.iscsi.find_sources(&spec, &ctx).unwrap().is_empty());
+    ctx.host = Arc::new(Iscsiadm { status: 4, ..Iscsiadm::default() });
+    let error = bench.iscsi.find_sources(&spec, &ctx).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Inaccessible);
+}
+
+#[test]
+fn units_of_the_target_concern_it() {
+    let (iscsi, def) = (Iscsi::default(), definition(&["192.0.2.1"]));
+    let concerned =
+        |properties: &[&str]| iscsi.concerned(&def, &DeviceEvent::of(properties.iter().copied()));
+    let of = |target: &str| format!("ID_PATH=ip-192.0.2.1:3260-iscsi-{target}-lun-1");
+    assert!(concerned(&[&of(TARGET)]));
+    assert!(!concerned(&[&of("iqn.2026-01.org.example:storage2"), "DEVPATH=/session1/"]));
+    assert!(concerned(&["DEVPATH=/devices/platform/host3/session1/target3:0:0/3:0:0:1/block/sdb"]));
+    assert!(!concerned(&["DEVPATH=/devices/pci0000:00/host0/target0:0:0/0:0:0:1/block/sda"]));
+}
+
+#[test]
+fn definitions_that_could_not_start_are_refused() {
+    let iscsi = Iscsi::default();
+    let usage = SecretRef::Usage("main".to_owned());
+    let changes: [fn(&mut PoolDef); 4] = [
+        |def| def.source.hosts[0].name = "-p".to_owned(),
+        |def| def.source.devices[0].path = "../../etc".to_owned(),
+        |def| def.source.initiator_iqn = Some("iqn.a b".to_owned()),
+        |def| def.target.as_mut().unwrap().path = "/srv".to_owned(),
+    ];
+    let mut refused = vec![definition(&["192.0.2.1"]); 5];
+    for (def, change) in refused.iter_mut().zip(changes) {
+        change(def);
+    }
+    refused[4].source.auth = Some(AuthKind::Chap.auth("a\nb".to_owned(), usage));
+    for def in refused {
+        let error = iscsi.check_definition(&def).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{:?}", def.source);
+    }
+    iscsi.check_definition(&definition(&["192.0.2.1", "[2001:db8::1]"])).unwrap();
+}

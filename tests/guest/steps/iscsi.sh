@@ -1,0 +1,180 @@
+# shellcheck shell=bash disable=SC2154
+# Pools of the type iscsi, on targets of the kernel's own.
+
+# One that only poold's initiator may use, at two portals, and one that everybody may.
+main=iqn.2026-11.org.example:main open=iqn.2026-11.org.example:open
+initiator=iqn.2026-11.org.example:poold
+password=Correct.Horse.7
+
+by_path() { echo "/dev/disk/by-path/ip-$1-iscsi-$2-lun-$3"; }
+sessions() { cat /sys/class/iscsi_session/*/targetname 2>/dev/null | sort | xargs; }
+
+# iscsi_pool NAME IQN HOSTS [MORE [OPTION...]]: libvirt's document.
+iscsi_pool() {
+    local name=$1 iqn=$2 hosts=$3 more=${4:-}
+    shift "$(($# < 4 ? 3 : 4))"
+    define "$name" "$@" <<XML
+<pool type='iscsi'><name>$name</name>
+<source>$hosts<device path='$iqn'/>$more</source><target><path>/dev/disk/by-path</path></target></pool>
+XML
+}
+chap() { echo "<auth type='chap' username='alice'><secret usage='$1'/></auth>"; }
+
+# What iscsiadm is called with, by everybody.
+watch_arguments() {
+    mv /usr/sbin/iscsiadm /usr/sbin/iscsiadm.real
+    cat >/usr/sbin/iscsiadm <<'SH'
+#!/bin/sh
+echo "$@" >>/var/tmp/arguments
+exec /usr/sbin/iscsiadm.real "$@"
+SH
+    chmod +x /usr/sbin/iscsiadm
+}
+
+targets_are_there() {
+    lio_target $main 127.0.0.1:3260 127.0.0.2:3260
+    lio_unit $main 0 main0 64
+    lio_unit $main 1 main1 64
+    lio_unit $main 2 main2 32
+    lio_only $main $initiator alice $password 0 1 2
+    lio_switch $main 1
+    lio_target $open '[::1]:3261'
+    lio_unit $open 0 open0 16
+    lio_switch $open 1
+    systemctl start iscsid.socket
+    watch_arguments
+    # An emulated machine logs in slowly.
+    configure '[timeouts]' 'start = "2min"' 'refresh = "40s"' 'stop = "1min"'
+}
+step targets_are_there
+
+targets_are_found_behind_a_portal() {
+    busctl --json=short call org.poold1 /org/poold1 org.poold1.Manager FindSourcesXml 'ssa{sv}' iscsi \
+        "<source><host name='127.0.0.1'/></source>" 0 | jq -r '.data[0]' | tee "$work/sources"
+    is "$(xmllint --xpath "/sources/source/device/@path" "$work/sources" | xargs)" "path=$main path=$open"
+    is "$(xmllint --xpath "/sources/source/host/@name" "$work/sources" | xargs)" "name=127.0.0.1 name=127.0.0.2 name=::1"
+    is "$(find /etc/iscsi/nodes /etc/iscsi/send_targets -type f 2>/dev/null | wc -l)" 0
+}
+step targets_are_found_behind_a_portal
+
+units_are_volumes_over_both_portals() {
+    printf %s $password | poolctl secret set --usage-type iscsi --usage-name main
+    iscsi_pool main $main "<host name='127.0.0.1'/><host name='127.0.0.2' port='3260'/>" \
+        "<initiator><iqn name='$initiator'/></initiator>$(chap main)" --start
+    pool_is main active
+    has_volumes main unit:0:0:0 unit:0:0:1 unit:0:0:2
+    is "$(sessions)" "$main $main"
+    is "$(volume main/unit:0:0:1 path)" "$(by_path 127.0.0.1:3260 $main 1)"
+    is "$(volume main/unit:0:0:1 key)" "$(/lib/udev/scsi_id --replace-whitespace --whitelisted "$(by_path 127.0.0.2:3260 $main 1)")"
+    is "$(volume main/unit:0:0:2 capacity)" $((32 << 20))
+    is "$(pool_property main capacity)" $((160 << 20))
+    poolctl vol show "$(by_path 127.0.0.1:3260 $main 0)"
+    qemu_opens "$(volume main/unit:0:0:1 path)" raw $((64 << 20))
+    is "$(find /etc/iscsi/nodes -type f -perm /077 | wc -l)" 0
+    is "$(sed -n 's/^node.startup = //p' "$(find /etc/iscsi/nodes -type f | head -n 1)")" manual
+}
+step units_are_volumes_over_both_portals
+
+data_goes_in_and_out_and_across() {
+    define files --build --start <<XML
+<pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
+XML
+    head -c 4M /dev/urandom >/var/tmp/data
+    poolctl vol upload main/unit:0:0:1 /var/tmp/data
+    cmp -n $((4 << 20)) /var/tmp/data /srv/lio/main1
+    poolctl vol download main/unit:0:0:1 --length 4M - | cmp - /var/tmp/data
+    poolctl vol clone main/unit:0:0:2 files/copy.qcow2 --format qcow2
+    qemu-img compare -f raw -F qcow2 "$(by_path 127.0.0.2:3260 $main 2)" /srv/files/copy.qcow2
+    poolctl vol wipe main/unit:0:0:1
+    cmp -n $((4 << 20)) /dev/zero /srv/lio/main1
+    refused NotSupported poolctl vol create main/new 1M
+    refused NotSupported poolctl vol delete main/unit:0:0:1
+}
+step data_goes_in_and_out_and_across
+
+one_that_is_in_use_is_not_stopped_away() {
+    hold "$(by_path 127.0.0.2:3260 $main 1)" raw
+    refused Busy poolctl stop main 2>"$work/said"
+    grep qemu "$work/said"
+    is "$(sessions)" "$main $main"
+    let_go "$(by_path 127.0.0.2:3260 $main 1)"
+    poolctl stop main
+    is "$(sessions)" ""
+}
+step one_that_is_in_use_is_not_stopped_away
+
+wrong_passwords_are_refused_at_once() {
+    printf %s Wrong.Horse.77 | poolctl secret set --usage-type iscsi --usage-name main
+    refused AuthenticationFailed poolctl start main
+    pool_is main inactive
+    is "$(sessions)" ""
+    poolctl secret delete main
+    refused NotFound poolctl start main
+}
+step wrong_passwords_are_refused_at_once
+
+nothing_tells_a_password() {
+    local place
+    is "$(find /etc/iscsi/nodes /etc/iscsi/ifaces -type f | wc -l)" 0
+    grep -q -- '--login' /var/tmp/arguments
+    journalctl --quiet >"$work/journal"
+    for place in /var/tmp/arguments "$work/journal" /etc /run /var/lib/poold; do
+        not grep -rqsI -e $password -e Wrong.Horse.77 "$place"
+    done
+    not grep -q $password <(poolctl dump main; poolctl show main; poolctl --json job list)
+}
+step nothing_tells_a_password
+
+sessions_of_others_stay() {
+    iscsiadm -m node -T $open -p '[::1]:3261' -o new
+    iscsiadm -m node -T $open -p '[::1]:3261' --login
+    iscsi_pool open $open "<host name='::1' port='3261'/>" "" --start
+    has_volumes open unit:0:0:0
+    is "$(find /etc/iscsi/ifaces -type f | wc -l)" 0
+    poolctl stop open
+    is "$(sessions)" $open
+    poolctl start open
+    poolctl stop open --release
+    is "$(sessions)" ""
+    iscsiadm -m node -T $open -p '[::1]:3261' -o delete
+}
+step sessions_of_others_stay
+
+units_come_and_change() {
+    poolctl start open
+    is "$(volume open/unit:0:0:0 capacity)" $((16 << 20))
+    lio_unit $open 5 open5 8
+    poolctl refresh open
+    has_volumes open unit:0:0:0 unit:0:0:5
+    lio_no_unit $open 5
+    lio_unit $open 5 other5 24
+    poolctl refresh open
+    wait_for 20 "the new unit has its own size" is "$(volume open/unit:0:0:5 capacity)" $((24 << 20))
+    lio_no_unit $open 5
+    poolctl refresh open
+    wait_for 20 "what is no more is no volume" has_volumes open unit:0:0:0
+}
+step units_come_and_change
+
+a_dead_target_makes_its_pool_inaccessible_and_no_other() {
+    lio_switch $open 0
+    wait_for 30 "the kernel says so" grep -q FAILED /sys/class/iscsi_session/*/state
+    refused Inaccessible poolctl refresh open
+    pool_is open inaccessible
+    poolctl refresh files
+    refused Inaccessible poolctl vol wipe open/unit:0:0:0
+    lio_switch $open 1
+    wait_for 60 "it is back by itself" pool_is open active
+    poolctl vol wipe open/unit:0:0:0
+    poolctl stop open
+}
+step a_dead_target_makes_its_pool_inaccessible_and_no_other
+
+what_cannot_be_reached_is_said() {
+    iscsi_pool nobody $open "<host name='127.0.0.1' port='3999'/>"
+    refused Inaccessible poolctl start nobody
+    pool_is nobody inactive
+    is "$(find /etc/iscsi/nodes /etc/iscsi/ifaces -type f | wc -l)" 0
+    poolctl undefine nobody
+}
+step what_cannot_be_reached_is_said
