@@ -4,6 +4,7 @@ use super::Undo;
 use crate::host::{Host, Limits};
 use crate::model::{Declaration, Result, SecretRef, SecretValue, Uuid, Volume, VolumeName};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,9 @@ pub struct OpContext {
     pub known: Arc<dyn KnownVolumes>,
     /// Passphrases.
     pub secrets: Arc<dyn Secrets>,
+    /// A directory of root's alone for what a program has to be given by file; emptied when poold
+    /// starts.
+    pub private: Arc<Path>,
     /// Where it says how it did what it did.
     pub findings: Findings,
 }

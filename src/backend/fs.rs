@@ -262,8 +262,15 @@ impl ImagePool for Fs {
             let message = format!("pool {}: {} is not UTF-8", pool.name, device.display());
             Error::new(ErrorKind::InvalidArgument, message)
         })?;
-        let plan =
-            mount::Plan { pool, source, fs_type, options: &options, lifetime, is_ours: &is_ours };
+        let plan = mount::Plan {
+            pool,
+            source,
+            fs_type,
+            options: &options,
+            lifetime,
+            is_ours: &is_ours,
+            refusals: &[],
+        };
         plan.start(ctx)
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Called by `engine` on worker threads; uses `image`, `host` and `model`.
 
+mod access;
 mod block_volumes;
 mod context;
 mod device;
@@ -15,6 +16,7 @@ mod logical;
 mod luns;
 mod mount;
 mod mpath;
+mod netfs;
 mod scsi;
 mod target;
 #[cfg(test)]
@@ -449,6 +451,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(luns::Luns(iscsi::Iscsi::default())),
         Arc::new(luns::Luns(mpath::Mpath)),
         Arc::new(zfs::Zfs),
+        Arc::new(netfs::NetFs),
     ];
     all.extend(unimplemented::backends().map(|backend| Arc::new(backend) as Arc<dyn Backend>));
     all

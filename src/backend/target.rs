@@ -1,7 +1,7 @@
 //! Which directories may be a pool's target.
 
 use crate::host::Directory;
-use crate::model::{Error, ErrorKind, PoolDef, Result};
+use crate::model::{Error, ErrorKind, PoolDef, PoolType, Result};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use std::path::Path;
 
@@ -89,6 +89,17 @@ pub(super) fn open_target(pool: &PoolDef) -> Result<Option<Directory>> {
         Ok(directory) => directory,
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT) => return Ok(None),
+            Some(libc::EACCES) if pool.pool_type == PoolType::NetFs => {
+                let access = pool.access();
+                let who = match access.owner {
+                    None => "root; if its server trusts no root, state in the target's permissions the owner and group to work as".to_owned(),
+                    Some(uid) => format!("uid {uid}, whom its server lets do nothing there"),
+                };
+                return Err(Error::new(
+                    ErrorKind::Inaccessible,
+                    format!("pool {}: {path} may not be opened by {who}", pool.name),
+                ));
+            }
             Some(libc::EACCES) => {
                 return Err(Error::new(
                     ErrorKind::Inaccessible,

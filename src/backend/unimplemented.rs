@@ -17,8 +17,7 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
     BackendInfo { pool_type, implemented: false, tools: &[], operations: &[], watch: Watch::Timer }
 }
 
-static INFOS: [BackendInfo; 6] = [
-    without_code(PoolType::NetFs),
+static INFOS: [BackendInfo; 5] = [
     without_code(PoolType::IscsiDirect),
     without_code(PoolType::Rbd),
     without_code(PoolType::Sheepdog),

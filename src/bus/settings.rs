@@ -2,8 +2,9 @@
 
 use super::args::Options;
 use crate::model::{
-    Adapter, Auth, Error, ErrorKind, Features, HostAddress, Permissions, PoolDef, PoolDraft,
-    PoolType, RefreshAllocation, Result, ScsiHost, SecretRef, Source, SourceDevice, Uuid,
+    Adapter, Auth, AuthKind, Error, ErrorKind, Features, HostAddress, Permissions, PoolDef,
+    PoolDraft, PoolType, RefreshAllocation, Result, ScsiHost, SecretRef, Source, SourceDevice,
+    Uuid,
 };
 use std::collections::{BTreeMap, HashMap};
 use zbus::Variant;
@@ -240,10 +241,11 @@ fn auth(given: &Options) -> Result<Option<Auth>> {
         Ok(uuid) => SecretRef::Uuid(uuid),
         Err(_) => SecretRef::Usage(secret.to_owned()),
     };
-    match kind {
-        "chap" => Ok(Some(Auth::Chap { username, secret })),
-        "ceph" => Ok(Some(Auth::Ceph { username, secret })),
-        _ => Err(invalid(format!("key \"auth-type\" is \"chap\" or \"ceph\", not {kind:?}"))),
+    match AuthKind::from_name(kind) {
+        Some(known) => Ok(Some(known.auth(username, secret))),
+        None => Err(invalid(format!(
+            "key \"auth-type\" is \"chap\", \"ceph\" or \"cifs\", not {kind:?}"
+        ))),
     }
 }
 

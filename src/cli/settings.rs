@@ -41,7 +41,7 @@ pub(super) struct PoolSettings {
     /// Own initiator name
     #[arg(long, value_name = "IQN")]
     initiator: Option<String>,
-    /// chap or ceph
+    /// chap, ceph or cifs
     #[arg(long, value_name = "TYPE")]
     auth_type: Option<String>,
     /// User name on the server

@@ -13,6 +13,7 @@ use super::shared::{Devices, Shared};
 use crate::backend::{ActivePool, Backend};
 use crate::host::{
     Directory, DirectoryChanges, DirectoryWatch, DirectoryWatcher, HIDDEN_PREFIX, MountWatch,
+    NetworkWatch, act_as,
 };
 use crate::model::{Error, Need, PoolDef, Result, VolumeName};
 use std::ffi::{OsStr, OsString};
@@ -28,6 +29,9 @@ const LOOKS: usize = 100;
 /// How long changes of the mount table and of devices are gathered.
 pub(super) const GATHER: Duration = Duration::from_millis(50);
 
+/// The same for the network, of which routers hear all the time.
+const NETWORK_GATHER: Duration = Duration::from_millis(500);
+
 /// Who follows a pool's storage; it ends when this is dropped.
 pub(super) enum Follower {
     /// Its changes.
@@ -36,10 +40,12 @@ pub(super) enum Follower {
     Return(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
 }
 
-/// Starts what follows all pools: the mount table, devices, and the clock while somebody watches.
+/// Starts what follows all pools: the mount table, devices, the network, and the clock while somebody
+/// watches.
 pub(super) fn spawn(shared: &Arc<Shared>) {
     tokio::spawn(devices::follow(Arc::clone(shared)));
     tokio::spawn(follow_mounts(Arc::clone(shared)));
+    tokio::spawn(follow_network(Arc::clone(shared)));
     tokio::spawn(follow_clock(Arc::clone(shared)));
 }
 
@@ -61,6 +67,22 @@ async fn follow_mounts(shared: Arc<Shared>) {
     let ended: Result<()> = told.await;
     if let Err(error) = ended {
         tracing::error!("mounts are not followed any more: {error}");
+    }
+}
+
+async fn follow_network(shared: Arc<Shared>) {
+    let told = async {
+        let watch = NetworkWatch::new()?;
+        loop {
+            watch.appearance().await?;
+            // A route comes after its address, and that after its link.
+            tokio::time::sleep(NETWORK_GATHER).await;
+            shared.network.send_modify(|changes| *changes += 1);
+        }
+    };
+    let ended: Result<()> = told.await;
+    if let Err(error) = ended {
+        tracing::error!("the network is not followed any more: {error}");
     }
 }
 
@@ -91,9 +113,11 @@ pub(super) async fn reload(shared: &Shared, pool: &Pool) {
 /// Watches the directory of a pool that is about to be read. Blocks.
 pub(super) fn attach(watcher: &DirectoryWatcher, active: &ActivePool) -> Option<DirectoryWatch> {
     let path = active.def.target_path()?;
-    let opened = Directory::open(Path::new(path))
+    let acting = act_as(active.def.access());
+    let opened = acting
+        .and_then(|acting| Ok((Directory::open(Path::new(path))?, acting)))
         .map_err(|error| Error::io(format_args!("cannot open {path}"), &error));
-    match opened.and_then(|directory| watcher.watch(directory.as_fd())) {
+    match opened.and_then(|(directory, _acting)| watcher.watch(directory.as_fd())) {
         Ok(watch) => Some(watch),
         Err(error) => {
             let name = &active.def.name;
@@ -152,6 +176,10 @@ pub(super) fn awaited(def: &PoolDef) -> String {
     match (devices.as_slice(), def.target_path()) {
         ([device], _) if info.local_devices => format!("device {device}"),
         ([_, ..], _) if info.local_devices => format!("devices {}", devices.join(", ")),
+        _ if !def.source.hosts.is_empty() => {
+            let hosts: Vec<_> = def.source.hosts.iter().map(|host| host.name.as_str()).collect();
+            format!("server {}", hosts.join(", "))
+        }
         (_, Some(path)) if info.target == Need::Must => format!("directory {path}"),
         _ => "its storage".to_owned(),
     }
@@ -163,6 +191,7 @@ pub(super) struct LookOut {
     def: Arc<PoolDef>,
     backend: Option<Arc<dyn Backend>>,
     mounts: watch::Receiver<u64>,
+    network: watch::Receiver<u64>,
     devices: broadcast::Receiver<Devices>,
     target: Option<(DirectoryWatch, Option<OsString>)>,
 }
@@ -170,6 +199,7 @@ pub(super) struct LookOut {
 impl LookOut {
     pub(super) async fn take_up(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Self {
         let (mounts, devices) = (shared.mounts.subscribe(), shared.devices.subscribe());
+        let network = shared.network.subscribe();
         let def = Arc::clone(&pool.snapshot().def);
         let backend = shared.backend_of(def.pool_type).ok();
         let sought = Arc::clone(&def);
@@ -177,15 +207,16 @@ impl LookOut {
         let run = Run { shared, pool, job: None, patience, what: "a look for the target" };
         let again = Arc::clone(shared);
         let target = run.run(move |_| Ok(nearest(&again, &sought))).await.ok().flatten();
-        Self { def, backend, mounts, devices, target }
+        Self { def, backend, mounts, network, devices, target }
     }
 
-    /// Waits until something is mounted, a device of the pool comes, or the target appears or is
-    /// replaced.
+    /// Waits until something is mounted, a device of the pool comes, what may lead to its server
+    /// appears on the network, or the target appears or is replaced.
     pub(super) async fn appearance(&mut self) {
         tokio::select! {
             // Its sender lives as long as the engine.
             _ = self.mounts.changed() => {}
+            _ = self.network.changed(), if !self.def.source.hosts.is_empty() => {}
             () = target_appears(self.target.as_ref()) => {}
             () = devices::appears(&mut self.devices, self.backend.as_deref(), &self.def) => {}
         }

@@ -233,6 +233,7 @@ impl Run<'_> {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             known: Arc::new(AllVolumes(Arc::clone(self.shared))),
             secrets: Arc::new(EngineSecrets(Arc::clone(self.shared))),
+            private: self.shared.store.private(),
             findings: self.job.map(|job| job.findings.clone()).unwrap_or_default(),
         };
         (context, journal)

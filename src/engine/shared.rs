@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) watcher: Option<DirectoryWatcher>,
     /// Counts changes of the mount table.
     pub(super) mounts: watch::Sender<u64>,
+    /// Counts what appears on the network.
+    pub(super) network: watch::Sender<u64>,
     /// What happened to devices.
     pub(super) devices: broadcast::Sender<Devices>,
     pub(super) watched: watch::Sender<bool>,
@@ -115,6 +117,7 @@ impl Shared {
             problems: Mutex::default(),
             watcher: watcher.ok(),
             mounts: watch::Sender::new(0),
+            network: watch::Sender::new(0),
             devices: broadcast::Sender::new(DEVICE_BATCHES),
             watched: watch::Sender::new(false),
             closing: CancellationToken::new(),

@@ -3,8 +3,8 @@
 //! Used by `backend`. It is opened anew for each operation and closed after it: a descriptor that
 //! is kept would make an unmount fail.
 
-use super::FileStat;
 use super::way::{Trust, distrusted, walk};
+use super::{FileStat, files};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir};
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -205,7 +205,7 @@ impl Directory {
         let fd = rustix::fs::openat(&self.fd, hidden.as_str(), flags, mode)?;
         let temporary = Temporary { directory: self, file: File::from(fd), hidden: Some(hidden) };
         // Says to a sweep that its maker lives.
-        rustix::fs::flock(&temporary.file, FlockOperation::LockExclusive)?;
+        files::claim(&temporary.file)?;
         Ok(temporary)
     }
 
@@ -219,13 +219,20 @@ impl Directory {
             Ok::<(), io::Error>(())
         })?;
         for name in left_over {
-            let Ok(file) = self.open_entry(&name, Access::Read) else { continue };
-            let remove = match FileStat::of(&file)?.kind {
-                FileType::RegularFile => AtFlags::empty(),
-                FileType::Directory => AtFlags::REMOVEDIR,
+            let Ok(stat) = self.stat_entry(&name) else { continue };
+            let (access, remove) = match stat.kind {
+                FileType::RegularFile => (Access::ReadWrite, AtFlags::empty()),
+                FileType::Directory => (Access::Read, AtFlags::REMOVEDIR),
                 _ => continue,
             };
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let Ok(file) = self.open_entry(&name, access) else { continue };
+            let abandoned = match access {
+                Access::ReadWrite => files::claim(&file).is_ok(),
+                Access::Read => {
+                    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                }
+            };
+            if abandoned {
                 use rustix::io::Errno;
                 match rustix::fs::unlinkat(&self.fd, &name, remove) {
                     Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}

@@ -3,6 +3,7 @@
 //! Used by `image`, `backend` and `engine`. Everything here blocks and is called on worker threads,
 //! except the watches, which are asynchronous.
 
+mod acting;
 pub mod blank;
 pub mod block;
 pub mod copy;
@@ -13,6 +14,7 @@ mod inotify;
 mod lifetime;
 mod limits;
 mod mounts;
+mod network;
 mod own_process;
 mod packages;
 mod process;
@@ -21,6 +23,7 @@ mod uevents;
 mod way;
 pub mod wipe;
 
+pub use acting::{Acting, act_as};
 pub use block::BlockDevice;
 pub use directory::{Access, Directory, HIDDEN_PREFIX, Temporary, TemporaryDirectory};
 pub use files::FileStat;
@@ -28,6 +31,7 @@ pub use inotify::{DirectoryChanges, DirectoryWatch, DirectoryWatcher};
 pub use lifetime::Lifetime;
 pub use limits::{CancelToken, Limits};
 pub use mounts::{Mount, MountTable, MountWatch};
+pub use network::NetworkWatch;
 pub use own_process::{exit_now, give_back_freed_memory, take_passed_descriptors};
 pub use packages::{missing as tool_missing, program_and_packages};
 pub use tool::{Command, Host, Output, SystemHost};

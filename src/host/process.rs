@@ -1,8 +1,8 @@
 //! One running program: its pipes, its end, and the end of all that it started.
 
 use super::tool::DIRECTORIES;
-use super::{Lifetime, Limits};
-use crate::model::{Error, ErrorKind, Result};
+use super::{Lifetime, Limits, acting};
+use crate::model::{AccessIds, Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsString;
@@ -67,8 +67,9 @@ impl Running {
             .stderr(Stdio::piped())
             .process_group(0);
         let parent = nix::unistd::getpid();
+        let access = acting::current();
         // SAFETY: `prepare` makes system calls only: no allocation, no lock, no panic.
-        unsafe { command.pre_exec(move || prepare(parent, lifetime)) };
+        unsafe { command.pre_exec(move || prepare(parent, lifetime, access)) };
         let mut child = command.spawn().map_err(failed)?;
         let prepared = Pid::from_raw(child.id().cast_signed())
             .ok_or(io::ErrorKind::InvalidData.into())
@@ -234,7 +235,9 @@ impl Running {
 }
 
 /// Runs in the child between fork and exec: system calls only.
-fn prepare(parent: nix::unistd::Pid, lifetime: Lifetime) -> io::Result<()> {
+fn prepare(parent: nix::unistd::Pid, lifetime: Lifetime, access: AccessIds) -> io::Result<()> {
+    // First: it makes the kernel forget whose death it is to follow.
+    acting::become_in_child(access)?;
     if lifetime == Lifetime::Ours {
         // Dies with the *thread* that forked, which is right: that thread is in `finish` for as long
         // as the program runs. A parent that died before this call is seen by the new parent's number.

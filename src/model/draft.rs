@@ -5,9 +5,9 @@
 mod source;
 
 use super::{
-    Adapter, Error, ErrorKind, FcParent, Features, Need, Permissions, PoolDef, PoolName, PoolType,
-    PoolTypeInfo, RefreshAllocation, Result, ScsiHost, SecretRef, Source, Target, Uuid, VolumeKind,
-    clean_path, unprintable,
+    Adapter, AuthKind, Error, ErrorKind, FcParent, Features, Need, Permissions, PoolDef, PoolName,
+    PoolType, PoolTypeInfo, RefreshAllocation, Result, ScsiHost, SecretRef, Source, Target, Uuid,
+    VolumeKind, clean_path, unprintable,
 };
 use source::{check_adapter, check_host, check_source_name, clean_dir, refuse_dash};
 
@@ -245,6 +245,9 @@ impl PoolDraft {
                 "source/auth",
                 format!("{} pools have type {:?} there", info.name, kind.as_str()),
             )),
+            (Some(_), Some(AuthKind::Cifs)) if source.format.as_deref() != Some("cifs") => {
+                Err(Flaw::new("source/auth", "of network file systems, only format cifs has it"))
+            }
             _ => Ok(()),
         }
     }

@@ -157,7 +157,6 @@ impl Error {
             Some(libc::EEXIST) => K::Exists,
             Some(libc::ENOSPC | libc::EDQUOT) => K::NoSpace,
             Some(libc::EBUSY | libc::ETXTBSY) => K::Busy,
-            Some(libc::ETIMEDOUT) => K::TimedOut,
             Some(libc::EOPNOTSUPP | libc::ENOSYS) => K::NotSupported,
             Some(libc::EFBIG | libc::EINVAL | libc::ENAMETOOLONG) => K::InvalidArgument,
             Some(_) => K::Inaccessible,

@@ -29,10 +29,36 @@ pub struct PoolDef {
 }
 
 impl PoolDef {
+    /// Who works with the pool's files: on a share the owner and group that its target states, as
+    /// the server may trust no root.
+    pub fn access(&self) -> AccessIds {
+        let stated = self.target.as_ref().and_then(|target| target.permissions.as_ref());
+        match (self.pool_type, stated) {
+            (PoolType::NetFs, Some(stated)) => {
+                AccessIds { owner: stated.owner, group: stated.group }
+            }
+            _ => AccessIds::OURS,
+        }
+    }
+
     /// The path of the target directory, if this pool has one.
     pub fn target_path(&self) -> Option<&str> {
         self.target.as_ref().map(|target| target.path.as_str())
     }
+}
+
+/// Who files are worked with as; what is absent is as poold itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessIds {
+    /// uid.
+    pub owner: Option<u32>,
+    /// gid.
+    pub group: Option<u32>,
+}
+
+impl AccessIds {
+    /// As poold itself.
+    pub const OURS: Self = Self { owner: None, group: None };
 }
 
 /// `<features>`.

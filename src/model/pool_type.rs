@@ -194,6 +194,7 @@ static TABLE: [PoolTypeInfo; 14] = [
         default_source_format: Some("auto"),
         hosts: (1, 1),
         dir: Need::Must,
+        auth: Some(AuthKind::Cifs),
         mount_options: Need::May,
         ..IMAGES
     },

@@ -141,6 +141,13 @@ pub enum Auth {
         /// Where the key is.
         secret: SecretRef,
     },
+    /// A CIFS user's password; libvirt has none.
+    Cifs {
+        /// User name, with a domain as `DOMAIN\user`.
+        username: String,
+        /// Where the password is.
+        secret: SecretRef,
+    },
 }
 
 /// Kind of credentials.
@@ -150,6 +157,8 @@ pub enum AuthKind {
     Chap,
     /// Ceph (cephx).
     Ceph,
+    /// A CIFS user's password.
+    Cifs,
 }
 
 impl AuthKind {
@@ -158,12 +167,13 @@ impl AuthKind {
         match self {
             Self::Chap => "chap",
             Self::Ceph => "ceph",
+            Self::Cifs => "cifs",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Chap, Self::Ceph].into_iter().find(|kind| kind.as_str() == name)
+        [Self::Chap, Self::Ceph, Self::Cifs].into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// Credentials of this kind.
@@ -171,6 +181,7 @@ impl AuthKind {
         match self {
             Self::Chap => Auth::Chap { username, secret },
             Self::Ceph => Auth::Ceph { username, secret },
+            Self::Cifs => Auth::Cifs { username, secret },
         }
     }
 }
@@ -181,13 +192,16 @@ impl Auth {
         match self {
             Self::Chap { .. } => AuthKind::Chap,
             Self::Ceph { .. } => AuthKind::Ceph,
+            Self::Cifs { .. } => AuthKind::Cifs,
         }
     }
 
     /// User name, and where the password or key is.
     pub fn parts(&self) -> (&str, &SecretRef) {
         match self {
-            Self::Chap { username, secret } | Self::Ceph { username, secret } => (username, secret),
+            Self::Chap { username, secret }
+            | Self::Ceph { username, secret }
+            | Self::Cifs { username, secret } => (username, secret),
         }
     }
 }

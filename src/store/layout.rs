@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// Directories and their modes, parents first. Ours are for root alone, except the one that holds
 /// the socket and the one that holds the configuration.
-const DIRECTORIES: [(&str, u32); 13] = [
+const DIRECTORIES: [(&str, u32); 14] = [
     ("run", 0o755),
     ("run/poold", 0o755),
     ("run/poold/pools", 0o700),
+    ("run/poold/private", 0o700),
     ("etc", 0o755),
     ("etc/poold", 0o755),
     ("etc/poold/pools", 0o700),
@@ -30,6 +31,8 @@ pub(super) struct Layout {
     pub(super) run: PathBuf,
     /// Run-time state of pools.
     pub(super) run_pools: PathBuf,
+    /// What programs are given by file while they run.
+    pub(super) private: PathBuf,
     /// Definitions.
     pub(super) pools: PathBuf,
     /// Links to the definitions of pools that are started at boot.
@@ -48,6 +51,7 @@ impl Layout {
             root: root.to_owned(),
             run: root.join("run/poold"),
             run_pools: root.join("run/poold/pools"),
+            private: root.join("run/poold/private"),
             pools: root.join("etc/poold/pools"),
             autostart: root.join("etc/poold/autostart"),
             jobs: root.join("var/lib/poold/jobs"),
@@ -83,6 +87,11 @@ impl Layout {
             &self.volumes,
         ] {
             atomic::sweep(dir);
+        }
+        for name in atomic::names(&self.private).unwrap_or_default() {
+            if let Err(error) = atomic::remove(&self.private, &name) {
+                tracing::warn!("{error}");
+            }
         }
     }
 

@@ -97,6 +97,11 @@ impl Store {
         })
     }
 
+    /// `run/poold/private` below the root: for root alone, empty when the store is opened.
+    pub fn private(&self) -> std::sync::Arc<Path> {
+        self.layout.private.as_path().into()
+    }
+
     /// `run/poold` below the root.
     pub fn run_dir(&self) -> &Path {
         &self.layout.run

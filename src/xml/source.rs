@@ -158,7 +158,9 @@ fn fc_parent(element: &Element<'_>) -> Result<Option<FcParent>> {
 fn auth(element: &Element<'_>) -> Result<Auth> {
     let word = element.required("type")?;
     let Some(kind) = AuthKind::from_name(&word) else {
-        return Err(element.invalid_below("@type", format!("{word:?} is neither chap nor ceph")));
+        return Err(
+            element.invalid_below("@type", format!("{word:?} is none of chap, ceph and cifs"))
+        );
     };
     let username = element.required("username")?;
     let Some(secret) = element.element("secret", &[])? else {

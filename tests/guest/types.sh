@@ -8,7 +8,7 @@
 #
 # The storage must be there again after a reboot. Each type has disks of its own; scsi3 is nobody's.
 
-TYPES=(dir fs logical iscsi)
+TYPES=(dir fs netfs logical iscsi)
 
 dir_make() {
     define "$1" --build --start <<XML
@@ -29,6 +29,27 @@ XML
 }
 fs_path() { echo "/srv/$1/one"; }
 fs_name() { echo one; }
+
+# On a server in this guest, which comes up again with it.
+netfs_make() {
+    ip link set lo up
+    mkdir -p "/export/$1"
+    echo "/export/$1 127.0.0.1(rw,sync,no_subtree_check,no_root_squash)" >>/etc/exports
+    systemctl --quiet enable rpcbind.service nfs-server.service
+    systemctl start rpcbind.service nfs-server.service
+    exportfs -r
+    # The first mount loads modules, for half a minute on a busy machine.
+    mount -t nfs "127.0.0.1:/export/$1" /mnt
+    umount /mnt
+    define "$1" --build --start <<XML
+<pool type='netfs'><name>$1</name>
+<source><host name='127.0.0.1'/><dir path='/export/$1'/><format type='nfs'/></source><target><path>/srv/$1</path></target></pool>
+XML
+    mountpoint "/srv/$1"
+    poolctl vol create "$1/one" 64M
+}
+netfs_path() { echo "/srv/$1/one"; }
+netfs_name() { echo one; }
 
 # half SERIAL N: the first or second half of a disk.
 half() {

@@ -18,6 +18,12 @@ const LOST_AND_FOUND: &CStr = c"lost+found";
 /// Why a volume whose declaration may be lost is not to be used.
 const IN_DOUBT: &str = "what its creator declared cannot be read; see the manager's problems";
 
+/// Whether NFS keeps a deleted file by this name for those who have it open.
+fn is_deleted(name: &CStr) -> bool {
+    let rest = name.to_bytes().strip_prefix(b".nfs");
+    rest.is_some_and(|rest| rest.len() == 24 && rest.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// What an entry is to a listing.
 pub(super) enum Found {
     /// A volume.
@@ -44,7 +50,7 @@ impl<'a> Reader<'a> {
     /// Reads an entry whose type is `kind` as far as is known. Never waits for the entry. Fails
     /// only for want of resources, which says nothing of the entry.
     pub(super) fn read(&mut self, name: &CStr, kind: FileType) -> io::Result<Found> {
-        if name.to_bytes().starts_with(HIDDEN_PREFIX.as_bytes()) {
+        if name.to_bytes().starts_with(HIDDEN_PREFIX.as_bytes()) || is_deleted(name) {
             return Ok(Found::Nothing);
         }
         if name == LOST_AND_FOUND && self.is_directory(name, kind) {

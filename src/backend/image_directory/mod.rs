@@ -16,6 +16,7 @@ mod resize;
 mod wipe;
 
 use super::images::Images;
+use super::mount;
 use super::target::target_path;
 use super::{Activation, ActivePool, Listing, OpContext, Operation};
 use crate::host::{Directory, HIDDEN_PREFIX, files};
@@ -81,7 +82,8 @@ impl<'a> ImageDirectory<'a> {
         let same_mount = started.mount_id.is_none()
             || started.mount_id == found.mount_id
             || (same_directory && started.born.is_some());
-        if !(same_mount && same_directory) {
+        let same = same_mount && same_directory;
+        if !same && !mount::is_mounted_again(pool, &found)? {
             let what = if same_directory { "is on another mount" } else { "was replaced" };
             return Err(Error::new(
                 ErrorKind::Inaccessible,

@@ -1,6 +1,6 @@
 //! Types of pool whose volumes are image files: each says only what is its own.
 
-use super::ImageDirectory;
+use crate::backend::access::within;
 use crate::backend::{
     Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
     Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, WipeOptions,
@@ -90,12 +90,12 @@ impl<T: ImagePool> Backend for T {
 
     fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
         self.check_storage(pool)?;
-        ImageDirectory::open(pool, ctx)?.list()
+        within(pool, ctx, |place| place.list())
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
         self.check_storage(pool)?;
-        ImageDirectory::open(pool, ctx)?.usage()
+        within(pool, ctx, |place| place.usage())
     }
 
     fn refresh_volume(
@@ -104,7 +104,7 @@ impl<T: ImagePool> Backend for T {
         name: &VolumeName,
         ctx: &OpContext,
     ) -> Result<Option<Volume>> {
-        ImageDirectory::open(pool, ctx)?.volume(name)
+        within(pool, ctx, |place| place.volume(name))
     }
 
     fn create_volume(
@@ -114,7 +114,7 @@ impl<T: ImagePool> Backend for T {
         preallocation: Preallocation,
         ctx: &OpContext,
     ) -> Result<Volume> {
-        ImageDirectory::open(pool, ctx)?.create(def, preallocation)
+        within(pool, ctx, |place| place.create(def, preallocation))
     }
 
     fn delete_volume(
@@ -124,7 +124,7 @@ impl<T: ImagePool> Backend for T {
         force: bool,
         ctx: &OpContext,
     ) -> Result<()> {
-        ImageDirectory::open(pool, ctx)?.delete_volume(volume, force)
+        within(pool, ctx, |place| place.delete_volume(volume, force))
     }
 
     fn resize_volume(
@@ -135,7 +135,7 @@ impl<T: ImagePool> Backend for T {
         options: ResizeOptions,
         ctx: &OpContext,
     ) -> Result<Volume> {
-        ImageDirectory::open(pool, ctx)?.resize(volume, capacity, options)
+        within(pool, ctx, |place| place.resize(volume, capacity, options))
     }
 
     fn open_volume(
@@ -145,7 +145,7 @@ impl<T: ImagePool> Backend for T {
         access: VolumeAccess,
         ctx: &OpContext,
     ) -> Result<VolumeIo> {
-        ImageDirectory::open(pool, ctx)?.open_volume(volume, access)
+        within(pool, ctx, |place| place.open_volume(volume, access))
     }
 
     fn clone_volume(
@@ -156,7 +156,7 @@ impl<T: ImagePool> Backend for T {
         preallocation: Preallocation,
         ctx: &OpContext,
     ) -> Result<Volume> {
-        ImageDirectory::open(pool, ctx)?.clone_volume(def, source, preallocation)
+        within(pool, ctx, |place| place.clone_volume(def, source, preallocation))
     }
 
     fn wipe_volume(
@@ -166,10 +166,10 @@ impl<T: ImagePool> Backend for T {
         options: WipeOptions,
         ctx: &OpContext,
     ) -> Result<Volume> {
-        ImageDirectory::open(pool, ctx)?.wipe(volume, options)
+        within(pool, ctx, |place| place.wipe(volume, options))
     }
 
     fn sweep(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
-        ImageDirectory::open(pool, ctx)?.sweep()
+        within(pool, ctx, |place| place.sweep())
     }
 }

@@ -6,6 +6,7 @@
 mod options;
 mod unmount;
 
+use super::access::act_for;
 use super::image_directory::{self, activation};
 use super::target::{open_target, target_path};
 use super::{Activation, ActivePool, Mounted, OpContext, Undo};
@@ -35,6 +36,8 @@ pub(super) struct Plan<'a> {
     pub lifetime: Lifetime,
     /// Whether a mount found at the target is of this very source.
     pub is_ours: &'a dyn Fn(&Mount) -> bool,
+    /// What refusals of its own mean: by a part of what mount(8) says.
+    pub refusals: &'a [(&'a str, ErrorKind)],
 }
 
 impl Plan<'_> {
@@ -43,11 +46,11 @@ impl Plan<'_> {
     pub(super) fn start(&self, ctx: &OpContext) -> Result<Activation> {
         let pool = self.pool;
         let options = options::list(pool, self.options)?;
-        let directory = match open_target(pool)? {
+        let directory = match self.open()? {
             Some(directory) => directory,
             None => {
                 image_directory::build(pool, ctx)?;
-                open_target(pool)?.ok_or_else(|| self.gone())?
+                self.open()?.ok_or_else(|| self.gone())?
             }
         };
         let mount_point = canonical(pool, &directory)?;
@@ -67,6 +70,11 @@ impl Plan<'_> {
         })?;
         self.mount(&mount_point, &options, ctx)?;
         self.look_at(mount_point)
+    }
+
+    fn open(&self) -> Result<Option<Directory>> {
+        let _acting = act_for(self.pool)?;
+        open_target(self.pool)
     }
 
     fn mount(&self, mount_point: &Path, options: &str, ctx: &OpContext) -> Result<()> {
@@ -94,7 +102,7 @@ impl Plan<'_> {
 
     /// Makes sure that what is mounted now is what was meant.
     fn look_at(&self, mount_point: PathBuf) -> Result<Activation> {
-        let directory = open_target(self.pool)?.ok_or_else(|| self.gone())?;
+        let directory = self.open()?.ok_or_else(|| self.gone())?;
         let table = MountTable::read()?;
         match table.mounted_at(&mount_point) {
             Some(there) if !(self.is_ours)(there) => Err(self.taken(there)),
@@ -147,7 +155,10 @@ impl Plan<'_> {
     /// What mount(8) complains of, as an error that programs can tell.
     fn failed(&self, status: i32, said: &[u8]) -> Error {
         let why = complaint(said, "mount: ");
-        let (kind, why) = if why.contains("unknown filesystem type") {
+        let known = self.refusals.iter().find(|(part, _)| why.contains(part));
+        let (kind, why) = if let Some((_, kind)) = known {
+            (*kind, why)
+        } else if why.contains("unknown filesystem type") {
             let fs_type = self.fs_type;
             let why = format!("this host's kernel has no file system {fs_type}");
             (ErrorKind::NotSupported, why)
@@ -193,6 +204,23 @@ pub(super) fn mount_of(active: &ActivePool) -> Result<Option<Mount>> {
     // Unmounted and mounted again behind our back, it has another number; and the number, another.
     let found = started.filter(is_it).or_else(|| table.mounted_at(&mounted.point).filter(is_it));
     Ok(found.cloned())
+}
+
+/// Whether the directory that was found is on what an active pool's start mounted, mounted anew: the
+/// kernel numbers a network file system's device by the mount, so that the number tells nothing.
+pub(super) fn is_mounted_again(active: &ActivePool, found: &Activation) -> Result<bool> {
+    let started = &active.activation;
+    let Some(mounted) = started.mount.as_ref().filter(|mounted| mounted.device.0 == 0) else {
+        return Ok(false);
+    };
+    let inode = |activation: &Activation| activation.directory.map(|(_, inode)| inode);
+    if inode(started) != inode(found) || started.born != found.born {
+        return Ok(false);
+    }
+    let table = MountTable::read()?;
+    let there = table.mounted_at(&mounted.point);
+    Ok(there
+        .is_some_and(|there| Some(there.id) == found.mount_id && *there.source == *mounted.source))
 }
 
 fn canonical(pool: &PoolDef, directory: &Directory) -> Result<PathBuf> {

@@ -99,10 +99,11 @@ fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()
     }
 }
 
-/// Takes a file system out of sight; those who have it open keep it until they are done, or its
-/// server returns.
+/// Takes a file system out of sight; those who have it open keep it until they are done, but for
+/// what waits for a server.
 fn lazy(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()> {
-    umount(host, &["-l"], target, id, limits)
+    // What waits for a server that does not answer fails; no helper of the type talks to it.
+    umount(host, &["-i", "-f", "-l"], target, id, limits)
 }
 
 fn umount(host: &dyn Host, how: &[&str], target: &Path, id: u64, limits: &Limits) -> Result<()> {

@@ -94,6 +94,7 @@ pub fn context(world: &Arc<World>) -> OpContext {
         journal: world.clone(),
         known: world.clone(),
         secrets: world.clone(),
+        private: std::env::temp_dir().into(),
         findings: backend::Findings::default(),
     }
 }

@@ -216,9 +216,12 @@ fn files_of_a_dead_daemon_are_swept_and_those_of_a_living_one_kept() {
     std::fs::create_dir(pool.file(&hidden(3))).unwrap();
     std::fs::write(pool.file(&hidden(2)), "").unwrap();
     std::fs::write(pool.file(".poold-notes"), "somebody's own").unwrap();
-    let living = std::fs::File::open(pool.file(&hidden(2))).unwrap();
-    rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let living = std::fs::File::options().write(true).open(pool.file(&hidden(2))).unwrap();
+    crate::host::files::claim(&living).unwrap();
     pool.backend.sweep(&pool.active, &pool.ctx).unwrap();
     assert_eq!(pool.entries(), [hidden(2), ".poold-notes".to_owned()]);
     assert!(pool.names().is_empty());
+    drop(living);
+    pool.backend.sweep(&pool.active, &pool.ctx).unwrap();
+    assert_eq!(pool.entries(), [".poold-notes"]);
 }

@@ -101,23 +101,27 @@ pub(super) fn source(pool_type: PoolType) -> impl Strategy<Value = Source> {
         wanted(info.vendor, text()),
     );
     let rest = (wanted(info.adapter, adapter()), auth, format, of("[0-9.]{1,4}"));
-    (lists, names, rest).prop_map(|((hosts, devices), names, (adapter, auth, format, version))| {
-        let (dir, name, initiator_iqn, vendor, product) = names;
-        let protocol_version = version.filter(|_| format.as_deref() == Some("nfs"));
-        Source {
-            hosts,
-            devices,
-            dir,
-            name,
-            adapter,
-            initiator_iqn,
-            auth,
-            format,
-            protocol_version,
-            vendor,
-            product,
-        }
-    })
+    (lists, names, rest).prop_map(
+        move |((hosts, devices), names, (adapter, auth, format, version))| {
+            let (dir, name, initiator_iqn, vendor, product) = names;
+            let protocol_version = version.filter(|_| format.as_deref() == Some("nfs"));
+            let has_auth = pool_type != PoolType::NetFs || format.as_deref() == Some("cifs");
+            let auth = auth.filter(|_| has_auth);
+            Source {
+                hosts,
+                devices,
+                dir,
+                name,
+                adapter,
+                initiator_iqn,
+                auth,
+                format,
+                protocol_version,
+                vendor,
+                product,
+            }
+        },
+    )
 }
 
 /// As often there as a definition needs it.

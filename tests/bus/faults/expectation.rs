@@ -1,6 +1,6 @@
 //! What must be so after a fault.
 
-use super::super::support::world::{World, eventually, none};
+use super::super::support::world::{World, none};
 use super::job::{Kind, OLD};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -126,20 +126,15 @@ impl Scene {
         Ok(())
     }
 
-    /// The service keeps nothing of the pool open; it may look at it just now.
+    /// The service keeps nothing of the pool open.
     async fn check_open_files(&self, world: &World) -> Result<()> {
         let poold = world.poold().await?;
-        eventually("nothing of the pool is open", async || {
-            for entry in std::fs::read_dir(format!("/proc/{poold}/fd"))? {
-                // One that is gone is not open.
-                let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
-                if target.starts_with(&self.directory) {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        })
-        .await
+        for entry in std::fs::read_dir(format!("/proc/{poold}/fd"))? {
+            // One that is gone is not open.
+            let Ok(target) = std::fs::read_link(entry?.path()) else { continue };
+            ensure!(!target.starts_with(&self.directory), "{} is still open", target.display());
+        }
+        Ok(())
     }
 }
 

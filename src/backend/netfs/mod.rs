@@ -1,0 +1,148 @@
+//! Pools of type netfs: a share of a server, mounted on the target.
+
+mod credentials;
+mod share;
+mod sources;
+
+use super::image_directory::{self, ImagePool};
+use super::target::{check_path, target_path};
+use super::{
+    Activation, ActivePool, BackendInfo, BuildMode, OpContext, Operation, StopOptions, Watch, mount,
+};
+use crate::host::{Lifetime, Mount, tool_missing};
+use crate::model::{Error, ErrorKind, PoolDef, PoolType, Result, Source};
+use credentials::CredentialsFile;
+use share::Share;
+
+/// The backend of netfs pools.
+#[derive(Debug)]
+pub(super) struct NetFs;
+
+static INFO: BackendInfo = BackendInfo {
+    pool_type: PoolType::NetFs,
+    implemented: true,
+    tools: &mount::TOOLS,
+    operations: &[
+        Operation::Build,
+        Operation::Start,
+        Operation::Stop,
+        Operation::Delete,
+        Operation::Refresh,
+        Operation::FindSources,
+        Operation::CreateVolume,
+        Operation::DeleteVolume,
+        Operation::ResizeVolume,
+        Operation::CloneVolume,
+        Operation::WipeVolume,
+        Operation::OpenVolume,
+    ],
+    watch: Watch::Directory,
+};
+
+impl ImagePool for NetFs {
+    fn info(&self) -> &'static BackendInfo {
+        &INFO
+    }
+
+    fn format_tools(&self) -> &'static [&'static str] {
+        &share::TOOLS
+    }
+
+    fn check_definition(&self, pool: &PoolDef) -> Result<()> {
+        check_path(target_path(pool)?)?;
+        Share::of(pool)?;
+        mount::check_options(pool)
+    }
+
+    fn find_sources(&self, spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
+        sources::find(spec, ctx)
+    }
+
+    fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
+        self.check_definition(pool)?;
+        if mode == BuildMode::Overwrite {
+            return Err(Error::new(
+                ErrorKind::NotSupported,
+                format!(
+                    "pool {}: only the mount point of a share is built; build it without overwrite",
+                    pool.name
+                ),
+            ));
+        }
+        image_directory::build(pool, ctx)
+    }
+
+    fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
+        self.check_definition(pool)?;
+        let share = Share::of(pool)?;
+        let helper = share.helper();
+        if ctx.host.find_tool(helper).is_none() {
+            return Err(tool_missing(helper).context(format_args!("pool {}", pool.name)));
+        }
+        // It is gone when the mount has come about, or has not.
+        let credentials = pool.source.auth.as_ref();
+        let credentials =
+            credentials.map(|auth| CredentialsFile::write(pool, auth, ctx)).transpose()?;
+        let credentials = credentials.as_ref().map(CredentialsFile::path);
+        let (source, options) = (share.source(), share.options(credentials));
+        let plan = mount::Plan {
+            pool,
+            source: &source,
+            fs_type: share.fs_type(),
+            options: &options,
+            lifetime: if share.by_process() { Lifetime::Scope(pool.uuid) } else { Lifetime::Ours },
+            is_ours: &|mount: &Mount| share.is_mounted_as(mount),
+            refusals: share.refusals(),
+        };
+        plan.start(ctx)
+    }
+
+    fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
+        mount::unmount(pool, options, ctx)
+    }
+
+    fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()> {
+        self.check_definition(pool)?;
+        let source = Share::of(pool)?.source();
+        if with_volumes {
+            return Err(Error::new(
+                ErrorKind::NotSupported,
+                format!(
+                    "pool {}: deleting it removes its target and leaves {source} alone; delete its volumes while it is active",
+                    pool.name
+                ),
+            ));
+        }
+        image_directory::delete(pool, false, ctx)?;
+        ctx.findings.say("kept", format!("all on {source}").as_str());
+        Ok(())
+    }
+
+    fn check_storage(&self, pool: &ActivePool) -> Result<()> {
+        if mount::mount_of(pool)?.is_some() {
+            return Ok(());
+        }
+        let def = &pool.def;
+        Err(Error::new(
+            ErrorKind::Inaccessible,
+            format!(
+                "pool {}: {} is not mounted at {} any more; mount it again, or stop and start the pool",
+                def.name,
+                Share::of(def)?.source(),
+                target_path(def)?
+            ),
+        ))
+    }
+
+    fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        let def = &pool.def;
+        let asked = def.mount_options.iter().any(|option| option == "ro");
+        match mount::mount_of(pool)?.filter(Mount::is_read_only) {
+            Some(mount) if !asked => Err(Error::new(
+                ErrorKind::Inaccessible,
+                format!("pool {}: {} is mounted read-only", def.name, mount.source.display()),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
