@@ -33,6 +33,8 @@ pub struct OpContext {
     pub private: Arc<Path>,
     /// Where it says how it did what it did.
     pub findings: Findings,
+    /// A directory of root's for what is gone after a reboot.
+    pub scratch: Arc<Path>,
 }
 
 /// How far an operation is, in bytes; clones share the numbers.

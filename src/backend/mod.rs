@@ -30,8 +30,8 @@ mod zfs;
 
 use crate::host::DeviceEvent;
 use crate::model::{
-    Error, ErrorKind, FreeExtent, PoolDef, PoolType, Result, Source, Usage, Volume, VolumeDef,
-    VolumeName, WipeAlgorithm,
+    Error, ErrorKind, FreeExtent, PoolDef, PoolType, Result, Source, Usage, Uuid, Volume,
+    VolumeDef, VolumeName, WipeAlgorithm,
 };
 pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
@@ -265,6 +265,8 @@ pub struct ResizeOptions {
 
 /// What a new volume is copied from.
 pub struct CloneSource {
+    /// The pool that it is in.
+    pub pool: Uuid,
     /// The volume.
     pub volume: Arc<Volume>,
     /// Its content, open for reading; its image lock, where it has one, says that it is read.

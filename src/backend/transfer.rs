@@ -247,7 +247,7 @@ impl Upload {
         let to = (io.file(), options.offset);
         let failed = |failure: Failure| failure.into_error(what);
         if let Some(start) = self.start {
-            let holes = if options.sparse { Holes::Punch } else { Holes::Fill };
+            let holes = if options.sparse { io.holes() } else { Holes::Fill };
             copier.files((&source.file, start), to, self.limit, holes).map_err(failed)?;
             ctx.findings.say("method", "copy");
             // A hole at the end of the source is no write.

@@ -1,5 +1,6 @@
 //! How steps that change storage are undone.
 
+use super::Secrets;
 use super::disk::NewPartition;
 use super::iscsi;
 use super::logical;
@@ -73,7 +74,7 @@ pub enum Undo {
 
 impl Undo {
     /// Undoes the step. Blocks.
-    pub fn apply(&self, host: &dyn Host) -> Result<()> {
+    pub fn apply(&self, host: &dyn Host, _secrets: &dyn Secrets) -> Result<()> {
         match self {
             Self::ExportZpool(name) => zfs::export_imported(name, host),
             Self::DestroyZfs(made) => zfs::destroy_tagged(made, host),
@@ -121,6 +122,7 @@ fn is_done(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::tests::fixture::World;
     use crate::host::SystemHost;
 
     #[test]
@@ -128,13 +130,13 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("pool");
         let undo = Undo::RemoveDirectory(path.clone());
-        undo.apply(&SystemHost).unwrap();
+        undo.apply(&SystemHost, &World::default()).unwrap();
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("file"), "x").unwrap();
-        undo.apply(&SystemHost).unwrap();
+        undo.apply(&SystemHost, &World::default()).unwrap();
         assert!(path.join("file").exists());
         std::fs::remove_file(path.join("file")).unwrap();
-        undo.apply(&SystemHost).unwrap();
+        undo.apply(&SystemHost, &World::default()).unwrap();
         assert!(!path.exists());
     }
 }

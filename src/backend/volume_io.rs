@@ -1,7 +1,8 @@
 //! A volume's content, open.
 
+use crate::host::{Server, copy::Holes};
 use crate::image::lock::Held;
-use crate::model::VolumeKind;
+use crate::model::{Error, ErrorKind, Result, VolumeKind};
 use std::fs::File;
 use std::os::fd::AsFd;
 
@@ -19,7 +20,9 @@ pub enum VolumeAccess {
     },
 }
 
-/// A volume's content, open. Its image lock, where it has one, is held until this is dropped.
+/// A volume's content, open, as a file or device whatever its pool is made of: what is on a server only
+/// is a file that a program serves (`host::serve`). Its image lock, where it has one, is held until this
+/// is dropped.
 #[derive(Debug)]
 pub struct VolumeIo {
     file: Content,
@@ -33,6 +36,8 @@ pub struct VolumeIo {
 enum Content {
     Held(Held<File>),
     Free(File),
+    /// With the program that serves it, which ends after the file is closed.
+    Served(File, #[expect(dead_code, reason = "held for its drop")] Server),
 }
 
 impl VolumeIo {
@@ -46,20 +51,37 @@ impl VolumeIo {
         Self { file: Content::Free(file), kind, size }
     }
 
+    /// An image on a server, which a program serves as a file.
+    pub fn served((file, server): (File, Server), size: u64) -> Self {
+        Self { file: Content::Served(file, server), kind: VolumeKind::Network, size }
+    }
+
     /// The file or device.
     pub fn file(&self) -> &File {
         match &self.file {
             Content::Held(held) => held.get(),
-            Content::Free(file) => file,
+            Content::Free(file) | Content::Served(file, _) => file,
+        }
+    }
+
+    /// How holes are made in it.
+    pub fn holes(&self) -> Holes {
+        match &self.file {
+            Content::Served(..) => Holes::Zero,
+            Content::Held(_) | Content::Free(_) => Holes::Punch,
         }
     }
 
     /// The descriptor, for somebody else: the lock belongs to the open file and lasts until the
-    /// last descriptor of it is closed.
-    pub fn into_file(self) -> File {
+    /// last descriptor of it is closed. What a program serves lasts no longer than this.
+    pub fn into_file(self) -> Result<File> {
         match self.file {
-            Content::Held(held) => held.keep(),
-            Content::Free(file) => file,
+            Content::Held(held) => Ok(held.keep()),
+            Content::Free(file) => Ok(file),
+            Content::Served(..) => Err(Error::new(
+                ErrorKind::NotSupported,
+                "volumes that are on a server only have no descriptor; use Upload and Download",
+            )),
         }
     }
 }

@@ -26,11 +26,13 @@ impl Wipe {
         let algorithm = options.algorithm;
         let failed = |error| pool.volume_failed(name, "cannot tell what is allocated", &error);
         let device = io.kind == VolumeKind::Block;
+        let served = io.kind == VolumeKind::Network;
         let mut ranges = match device {
             true => Ranges::whole(io.size),
             false => wipe::ranges(io.file(), io.size).map_err(failed)?,
         };
         let guarantee = match (algorithm, ranges.elsewhere) {
+            _ if served => Guarantee::Logical("its server may keep what was there elsewhere"),
             (WipeAlgorithm::Trim, _) => {
                 if !wipe::can_trim(io.file(), device).map_err(failed)? {
                     let what = "its storage cannot give up content (trim); use zero";
@@ -72,6 +74,9 @@ impl Wipe {
     pub(super) fn run(&self, io: &VolumeIo, ctx: &OpContext) -> Result<()> {
         let mut done = |bytes| ctx.progress.add(bytes);
         match self.options.algorithm {
+            WipeAlgorithm::Trim if io.kind == VolumeKind::Network => {
+                wipe::zero(io.file(), io.size, &ctx.limits, &mut done)
+            }
             WipeAlgorithm::Trim => {
                 let device = io.kind == VolumeKind::Block;
                 wipe::trim(io.file(), device, io.size, &ctx.limits, &mut done)

@@ -58,7 +58,9 @@ async fn follow_mounts(shared: Arc<Shared>) {
             tokio::time::sleep(GATHER).await;
             shared.mounts.send_modify(|changes| *changes += 1);
             for pool in shared.pools() {
-                if pool.look(|core| core.active.is_some()) {
+                // Storage that appears nowhere on this host is not mounted.
+                let appears = pool.snapshot().def.target.is_some();
+                if appears && pool.look(|core| core.active.is_some()) {
                     pool.ask_check(&shared);
                 }
             }

@@ -1,8 +1,9 @@
 //! What backends ask of the engine while they work: declarations, undo steps, other pools' volumes.
 
 use super::jobs::Job;
+use super::secrets::EngineSecrets;
 use super::shared::Shared;
-use crate::backend::{Journal, KnownVolumes, Records, Undo};
+use crate::backend::{Journal, KnownVolumes, Records, Secrets, Undo};
 use crate::host::Host;
 use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeName};
 use crate::store::Store;
@@ -39,6 +40,7 @@ impl Records for StoreRecords {
 pub(super) struct JobJournal {
     store: Arc<Store>,
     host: Arc<dyn Host>,
+    secrets: Arc<dyn Secrets>,
     pool: Uuid,
     job: Option<u64>,
     stand: StepsStand,
@@ -68,7 +70,7 @@ pub(super) struct Step {
 impl JobJournal {
     /// The journal of an operation of `job`, or of one that has none and changes nothing.
     pub(super) fn new(
-        shared: &Shared,
+        shared: &Arc<Shared>,
         pool: Uuid,
         job: Option<&Arc<Job>>,
         stand: StepsStand,
@@ -76,6 +78,7 @@ impl JobJournal {
         Self {
             store: Arc::clone(&shared.store),
             host: Arc::clone(&shared.host),
+            secrets: Arc::new(EngineSecrets(Arc::clone(shared))),
             pool,
             job: job.map(|job| job.id),
             stand,
@@ -102,7 +105,8 @@ impl JobJournal {
     pub(super) fn roll_back(&self) {
         let steps = std::mem::take(&mut *self.steps());
         let Some(job) = self.job.filter(|_| !steps.is_empty()) else { return };
-        let undone = undo(&steps, &*self.host).and_then(|()| self.store.end_journal(job));
+        let undone =
+            undo(&steps, &*self.host, &*self.secrets).and_then(|()| self.store.end_journal(job));
         if let Err(error) = undone {
             tracing::error!(job, "the job's steps are undone at the next start: {error}");
         }
@@ -131,8 +135,8 @@ impl Drop for JobJournal {
 }
 
 /// Undoes steps, last first; all of them are tried, the first failure is returned.
-pub(super) fn undo(steps: &[Undo], host: &dyn Host) -> Result<()> {
-    steps.iter().rev().map(|step| step.apply(host)).fold(Ok(()), Result::and)
+pub(super) fn undo(steps: &[Undo], host: &dyn Host, secrets: &dyn Secrets) -> Result<()> {
+    steps.iter().rev().map(|step| step.apply(host, secrets)).fold(Ok(()), Result::and)
 }
 
 /// Which volumes are differences to which files, over all pools: those that are known, and those

@@ -5,6 +5,7 @@ use super::define::{self, Definition};
 use super::pool::{Core, Pool, blank};
 use super::records::{Step, StepsStand, undo};
 use super::run::Patience;
+use super::secrets::EngineSecrets;
 use super::shared::Shared;
 use crate::backend::{ActivePool, Undo};
 use crate::model::{Error, ErrorKind, Result, Uuid};
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 
 /// Publishes the pools that the store has, as they were when the daemon before ended.
 pub(super) fn publish_kept(shared: &Arc<Shared>) {
+    crate::host::sweep_served(shared.store.run_dir());
     let (stored, mut problems) = shared.store.pools();
     let (states, damaged) = shared.store.run_states();
     problems.extend(damaged);
@@ -117,9 +119,10 @@ pub(super) async fn resume(shared: &Arc<Shared>) -> Vec<oneshot::Receiver<Result
             entry.pool
         );
         let host = Arc::clone(&shared.host);
+        let secrets = EngineSecrets(Arc::clone(shared));
         if let Err(error) = shared
             .store(move |store| {
-                undo(&steps(&entry, false)?, &*host)?;
+                undo(&steps(&entry, false)?, &*host, &secrets)?;
                 store.end_journal(job)
             })
             .await
@@ -154,7 +157,7 @@ impl Actor {
             let undone = self
                 .run(None, patience, "undoing a job")
                 .run(move |ctx| {
-                    undo(&steps(&entry, active)?, &*ctx.host)?;
+                    undo(&steps(&entry, active)?, &*ctx.host, &*ctx.secrets)?;
                     store.end_journal(job)
                 })
                 .await;

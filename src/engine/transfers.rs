@@ -93,7 +93,7 @@ impl PoolHandle {
         let (shared, pool) = (&self.shared, &self.pool);
         let run = Run { shared, pool, job: None, patience, what: "opening a volume" };
         let open = move |ctx: &OpContext| backend.open_volume(&active, &volume, access, ctx);
-        run.run(open).await.map(VolumeIo::into_file)
+        run.run(open).await.and_then(VolumeIo::into_file)
     }
 
     /// Copies a volume of this pool into `target`, maybe the same pool, as `def` says.
@@ -132,7 +132,7 @@ impl PoolHandle {
         let again = Arc::clone(&active);
         let work = move |ctx: &OpContext| {
             let io = opener.open_volume(&from, &volume, VolumeAccess::ReadUnchanged, ctx)?;
-            let source = CloneSource { volume, io };
+            let source = CloneSource { pool: from.def.uuid, volume, io };
             let volume =
                 backend.clone_volume(&active, &def, &source, options.preallocation, ctx)?;
             Ok((Some(volume), backend.usage(&active, ctx).ok()))

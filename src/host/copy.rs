@@ -57,6 +57,9 @@ pub enum Holes {
     Skip,
     /// The destination gets holes, or zeros where it cannot have any.
     Punch,
+    /// The destination is told to have zeros there: it is a [served](super::Server) image, where a
+    /// hole is a hint that QEMU heeds in part.
+    Zero,
 }
 
 /// One act of copying: its limits, and who is told of each step.
@@ -117,7 +120,12 @@ impl Copier<'_> {
 
     fn hole(&mut self, to: &File, at: u64, length: u64, holes: Holes) -> Copied<()> {
         self.check()?;
-        if holes == Holes::Punch && !punch(to, at, length).map_err(Failure::Write)? {
+        let is_done = match holes {
+            Holes::Fill | Holes::Skip => Ok(true),
+            Holes::Punch => punch(to, at, length),
+            Holes::Zero => zero(to, at, length),
+        };
+        if !is_done.map_err(Failure::Write)? {
             let mut left = length;
             while left > 0 {
                 self.check()?;
@@ -434,7 +442,15 @@ pub fn next_data(file: &File, from: u64, end: u64) -> io::Result<(u64, u64)> {
 
 /// Makes a hole, which reads as zeros; false where the file or device cannot have any.
 pub fn punch(file: &File, at: u64, length: u64) -> io::Result<bool> {
-    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    allocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, length)
+}
+
+/// Makes a range zeros without writing them; false where its storage cannot.
+pub fn zero(file: &File, at: u64, length: u64) -> io::Result<bool> {
+    allocate(file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, at, length)
+}
+
+fn allocate(file: &File, flags: FallocateFlags, at: u64, length: u64) -> io::Result<bool> {
     loop {
         match rustix::fs::fallocate(file, flags, at, length) {
             Ok(()) => return Ok(true),

@@ -15,6 +15,9 @@ pub enum Lifetime {
     /// No longer than the command and no longer than poold: nothing of a dead daemon goes on writing.
     #[default]
     Ours,
+    /// The same, but asked to end (SIGTERM) when poold dies: a client whose server would take it for alive
+    /// if it just went.
+    Orderly,
     /// What is there when the command has ended stays, also when poold ends. For backends whose
     /// mounts are served by a process (mount.glusterfs, ntfs-3g, vstorage-mount), which guests' disks
     /// would go away with, and for dmeventd, which LVM starts. A command that is cancelled or passes

@@ -25,7 +25,7 @@ const PACKAGES: &[(&[&str], &str, &str)] = &[
     (&["mkfs.ocfs2"], "ocfs2-tools", "ocfs2-tools"),
     (&["scrub"], "scrub", "scrub"),
     (&["qemu-img", "qemu-nbd", "qemu-io"], "qemu-utils", "qemu-img"),
-    (&["qemu-storage-daemon"], "qemu-utils", "qemu-storage-daemon"),
+    (&["qemu-storage-daemon"], "qemu-system-common", "qemu-storage-daemon"),
     (&["cryptsetup"], "cryptsetup-bin", "cryptsetup"),
     (&["systemd-run"], "systemd", "systemd"),
     // Network file systems.

@@ -157,6 +157,31 @@ impl Running {
         verdict.map(|()| (status, self.out, self.err))
     }
 
+    /// Lets it serve until it ends by itself or `unwanted` says so, which has it end: its status, unless
+    /// it does not end, and its last words. What it prints is nobody's.
+    pub(super) fn serve(
+        mut self,
+        mut unwanted: impl FnMut() -> bool,
+        grace: Duration,
+    ) -> (Option<ExitStatus>, Vec<u8>) {
+        let ended = loop {
+            if unwanted() {
+                break self.end(Signal::TERM, grace) || self.end(Signal::KILL, LAST_WAIT);
+            }
+            match self.step(None) {
+                Ok(true) => break true,
+                Ok(false) => self.out.clear(),
+                Err(_) => break self.end(Signal::KILL, LAST_WAIT),
+            }
+        };
+        if !ended {
+            ABANDONED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
+            return (None, self.err);
+        }
+        self.signal(Signal::KILL);
+        (self.child.wait().ok(), self.err)
+    }
+
     /// Passes on what there is, waiting for at most a tick; whether the program has ended.
     fn step(&mut self, left: Option<Duration>) -> Result<bool> {
         let ended = self.wait(left.map_or(TICK, |left| left.min(TICK)))?;
@@ -238,10 +263,15 @@ impl Running {
 fn prepare(parent: nix::unistd::Pid, lifetime: Lifetime, access: AccessIds) -> io::Result<()> {
     // First: it makes the kernel forget whose death it is to follow.
     acting::become_in_child(access)?;
-    if lifetime == Lifetime::Ours {
-        // Dies with the *thread* that forked, which is right: that thread is in `finish` for as long
+    let last = match lifetime {
+        Lifetime::Ours => Some(nix::sys::signal::Signal::SIGKILL),
+        Lifetime::Orderly => Some(nix::sys::signal::Signal::SIGTERM),
+        Lifetime::Scope(_) => None,
+    };
+    if let Some(last) = last {
+        // Dies with the *thread* that forked, which is right: that thread waits for it for as long
         // as the program runs. A parent that died before this call is seen by the new parent's number.
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        nix::sys::prctl::set_pdeathsig(last)?;
         if nix::unistd::getppid() != parent {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }

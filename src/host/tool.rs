@@ -113,7 +113,7 @@ impl SystemHost {
 }
 
 /// The last line that says something, on one line and not long.
-fn last_line(bytes: &[u8]) -> Option<String> {
+pub(super) fn last_line(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
     Some(line.chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect())

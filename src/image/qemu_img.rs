@@ -2,12 +2,10 @@
 
 use super::lock::Held;
 use super::node::Node;
-use crate::host::{Command, Host, Limits, files};
+use crate::host::{Command, Host, Limits, Sealed};
 use crate::model::{Error, ErrorKind, Result, SecretValue};
-use rustix::fs::{MemfdFlags, SealFlags};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
 
 /// What QEMU says when it could not measure how long a key takes to derive.
 const UNMEASURED: &str = "Unable to get accurate CPU usage";
@@ -20,7 +18,7 @@ pub struct QemuImg {
     objects: Vec<OsString>,
     args: Vec<OsString>,
     /// What the objects name; open until it has ended.
-    secrets: Vec<File>,
+    secrets: Vec<Sealed>,
     /// Images that the nodes name; open and locked until it has ended.
     images: Vec<Held<File>>,
 }
@@ -66,18 +64,12 @@ impl QemuImg {
             Ok(_) => {}
             Err(_) => return refused("the passphrase is not UTF-8, which QEMU asks for"),
         }
-        let failed = |error: std::io::Error| Error::io("cannot keep a passphrase", &error);
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create("passphrase", flags);
-        let mut file = File::from(memory.map_err(|error| failed(error.into()))?);
-        file.write_all(value.bytes()).map_err(failed)?;
-        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-        rustix::fs::fcntl_add_seals(&file, seals).map_err(|error| failed(error.into()))?;
+        let secret = Sealed::new("passphrase", value.bytes())?;
         let id = format!("sec{}", self.secrets.len());
         self.objects.push("--object".into());
-        let at = files::own_path(&file);
+        let at = secret.path();
         self.objects.push(format!("secret,id={id},format=raw,file={at}").into());
-        self.secrets.push(file);
+        self.secrets.push(secret);
         Ok(id)
     }
 

@@ -85,29 +85,41 @@ impl BlockVolumes<'_> {
         source: &CloneSource,
         fresh: Fresh,
     ) -> Result<()> {
-        let name = &def.name;
-        let plan = self.conversion(def, source)?;
-        if plan.encryption.is_some() {
+        if self.conversion(def, source)?.encryption.is_some() {
             return self.fill_encrypted(def, volume, source);
         }
         let io = self.open(volume, VolumeAccess::Write { force: false })?;
+        self.fill_open(def, volume, &io, source, fresh)
+    }
+
+    /// The same, into a new volume that its backend has opened; not encrypted.
+    pub(in crate::backend) fn fill_open(
+        &self,
+        def: &VolumeDef,
+        volume: &Volume,
+        io: &VolumeIo,
+        source: &CloneSource,
+        fresh: Fresh,
+    ) -> Result<()> {
+        let name = &def.name;
+        let plan = self.conversion(def, source)?;
         let written = if plan.is_copy {
             self.images().check_names(&source.volume, source.io.file())?;
-            self.copy(source, &io, fresh)
+            self.copy(source, io, fresh)
                 .map_err(|failure| failure.into_error(format_args!("volume {name}")))?;
             self.ctx.findings.say("method", "copy");
             source.io.size
         } else {
             let images = self.images();
             let (run, node) = images.source_node(QemuImg::new("convert").arg("-n"), source)?;
-            let run = run.arg("-O").arg("raw").image(&node).arg(files::own_path(&io));
+            let run = run.arg("-O").arg("raw").image(&node).arg(files::own_path(io));
             images.run_conversion(run, def, source)?;
             source.volume.capacity
         };
         if fresh == Fresh::Anything {
-            self.zero(&io, written).map_err(|error| self.pool.of_volume(name, error))?;
+            self.zero(io, written).map_err(|error| self.pool.of_volume(name, error))?;
         }
-        self.sync(&io, volume)?;
+        self.sync(io, volume)?;
         let encryption = source.volume.image.as_ref().and_then(|image| image.encryption.clone());
         match encryption.filter(|_| plan.is_copy) {
             Some(encryption) => self.declare_encrypted(volume, encryption),
@@ -123,7 +135,7 @@ impl BlockVolumes<'_> {
         let mut copier = Copier { limits, idle: Duration::MAX, done: &mut done };
         let holes = match fresh {
             Fresh::Zeros => Holes::Skip,
-            Fresh::Anything => Holes::Punch,
+            Fresh::Anything => io.holes(),
         };
         copier.files((source.io.file(), 0), (io.file(), 0), size, holes)
     }

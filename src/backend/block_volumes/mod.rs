@@ -12,7 +12,7 @@ use super::{ActivePool, OpContext};
 use crate::host::BlockDevice;
 use crate::model::{
     BlockAttributes, Declaration, Encryption, Error, ErrorKind, Extent, FormatSource,
-    ImageAttributes, Result, Timestamps, Volume, VolumeFormat, VolumeKind, VolumeName,
+    ImageAttributes, Result, Timestamps, Volume, VolumeFormat, VolumeName,
 };
 pub(super) use fill::Fresh;
 use std::path::Path;
@@ -73,7 +73,7 @@ impl<'a> BlockVolumes<'a> {
             name: found.name,
             path: found.path.into(),
             key: found.key.map(Into::into),
-            kind: VolumeKind::Block,
+            kind: self.pool.def.pool_type.info().volume_kind,
             format,
             // Whoever made the device said what it is; its content is not asked.
             format_source: FormatSource::Declared,

@@ -64,12 +64,22 @@ impl BlockVolumes<'_> {
 
     /// Overwrites a volume's content. What was encrypted is raw afterwards.
     pub(in crate::backend) fn wipe(&self, volume: &Volume, options: WipeOptions) -> Result<()> {
-        let (pool, ctx) = (self.pool, self.ctx);
         let io = self.open(volume, VolumeAccess::Write { force: options.force })?;
-        let wipe = Wipe::plan(pool, &volume.name, &io, options)?;
-        wipe.announce(&io, ctx)?;
-        let mark = Mark::incomplete(pool, volume, &io, ctx)?;
-        wipe.run(&io, ctx).map_err(|error| pool.of_volume(&volume.name, error))?;
+        self.wipe_open(volume, &io, options)
+    }
+
+    /// The same, of a volume that its backend has opened.
+    pub(in crate::backend) fn wipe_open(
+        &self,
+        volume: &Volume,
+        io: &VolumeIo,
+        options: WipeOptions,
+    ) -> Result<()> {
+        let (pool, ctx) = (self.pool, self.ctx);
+        let wipe = Wipe::plan(pool, &volume.name, io, options)?;
+        wipe.announce(io, ctx)?;
+        let mark = Mark::incomplete(pool, volume, io, ctx)?;
+        wipe.run(io, ctx).map_err(|error| pool.of_volume(&volume.name, error))?;
         mark.lift_as(pool, volume, ctx, |declared| {
             declared.format = VolumeFormat::Raw;
             declared.encryption = None;

@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 fn clone(pool: &Pool, from: &Volume, def: &VolumeDef) -> Result<Volume> {
     let access = VolumeAccess::ReadUnchanged;
     let io = pool.backend.open_volume(&pool.active, from, access, &pool.ctx)?;
-    let source = CloneSource { volume: Arc::new(from.clone()), io };
+    let source = CloneSource { pool: pool.def.uuid, volume: Arc::new(from.clone()), io };
     let made =
         pool.backend.clone_volume(&pool.active, def, &source, Preallocation::None, &pool.ctx)?;
     pool.world.known.lock().unwrap().push(Arc::new(made.clone()));

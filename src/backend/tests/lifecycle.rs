@@ -23,7 +23,7 @@ fn a_pool_is_built_with_the_default_mode_and_its_parents() {
 
     // A job that dies now would be undone by its journal.
     for undo in pool.world.journal.lock().unwrap().iter().rev() {
-        undo.apply(&crate::host::SystemHost).unwrap();
+        undo.apply(&crate::host::SystemHost, &*pool.world).unwrap();
     }
     assert!(!pool.base.path().join("a").exists());
 }
@@ -147,7 +147,7 @@ fn copy_on_write_that_must_go_and_cannot_is_said() {
     let refusal = |result: Result<()>| result.unwrap_err().kind();
     assert_eq!(refusal(build(Some(false))), ErrorKind::NotSupported);
     for undo in pool.world.journal.lock().unwrap().iter().rev() {
-        undo.apply(&crate::host::SystemHost).unwrap();
+        undo.apply(&crate::host::SystemHost, &*pool.world).unwrap();
     }
     assert!(!pool.path().exists());
     build(None).unwrap();

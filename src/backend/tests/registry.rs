@@ -47,7 +47,7 @@ fn attempt(
         Operation::CloneVolume => {
             let own = backend_of(PoolType::Dir);
             let io = own.open_volume(pool, volume, VolumeAccess::ReadUnchanged, ctx).unwrap();
-            let source = CloneSource { volume: Arc::new(volume.clone()), io };
+            let source = CloneSource { pool: pool.def.uuid, volume: Arc::new(volume.clone()), io };
             backend.clone_volume(pool, &def, &source, Preallocation::None, ctx).err()
         }
         Operation::WipeVolume => {

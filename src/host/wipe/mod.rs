@@ -156,6 +156,26 @@ pub fn trim(
     limits: &Limits,
     done: &mut dyn FnMut(u64),
 ) -> Result<()> {
+    give_up(file, size, limits, done, |at, length| match device {
+        true => device::discard(file, at, length).map(|()| true),
+        false => super::copy::punch(file, at, length),
+    })
+}
+
+/// Makes all of a [served](super::Server) image zeros without writing them, in steps: a hole is a hint to
+/// QEMU, and it leaves the ends of one that are no whole object.
+pub fn zero(file: &File, size: u64, limits: &Limits, done: &mut dyn FnMut(u64)) -> Result<()> {
+    give_up(file, size, limits, done, |at, length| super::copy::zero(file, at, length))
+}
+
+/// Has `release` give up all content in steps; false from it says that the storage cannot.
+fn give_up(
+    file: &File,
+    size: u64,
+    limits: &Limits,
+    done: &mut dyn FnMut(u64),
+    mut release: impl FnMut(u64, u64) -> io::Result<bool>,
+) -> Result<()> {
     /// How much is given up at once.
     const STEP: u64 = 1 << 30;
     let failed = |error: io::Error| Error::io("cannot give up its content", &error);
@@ -163,10 +183,8 @@ pub fn trim(
     while at < size {
         limits.check()?;
         let length = STEP.min(size - at);
-        if device {
-            device::discard(file, at, length).map_err(failed)?;
-        } else if !super::copy::punch(file, at, length).map_err(failed)? {
-            return Err(Error::new(ErrorKind::NotSupported, "its file system makes no holes"));
+        if !release(at, length).map_err(failed)? {
+            return Err(Error::new(ErrorKind::NotSupported, "its storage makes no holes"));
         }
         done(length);
         at += length;
