@@ -24,6 +24,11 @@ unit,bus                           | mkfs.vfat                 | dosfstools
 bus,bench                          | mkfs.xfs                  | xfsprogs
 bus,bench                          | mkfs.btrfs                | btrfs-progs
 bus                                | pvcreate                  | lvm2
+bus                                | ceph-mon                  | ceph-mon
+bus                                | ceph-osd                  | ceph-osd
+bus                                | rbd                       | ceph-common
+bus                                | qemu-storage-daemon       | qemu-system-common
+bus                                | /usr/share/doc/qemu-block-extra | qemu-block-extra
 fuzz                               | c++                       | g++
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd

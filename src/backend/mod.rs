@@ -17,6 +17,7 @@ mod luns;
 mod mount;
 mod mpath;
 mod netfs;
+mod rbd;
 mod scsi;
 mod target;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
 };
 pub use disk::NewPartition;
+pub use rbd::Cluster as RbdCluster;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -452,6 +454,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(luns::Luns(scsi::Scsi::default())),
         Arc::new(luns::Luns(iscsi::Iscsi::default())),
         Arc::new(luns::Luns(mpath::Mpath)),
+        Arc::new(rbd::Rbd),
         Arc::new(zfs::Zfs),
         Arc::new(netfs::NetFs),
     ];

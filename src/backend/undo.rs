@@ -4,6 +4,7 @@ use super::Secrets;
 use super::disk::NewPartition;
 use super::iscsi;
 use super::logical;
+use super::rbd;
 use super::scsi::write_vport;
 use super::zfs;
 use crate::host::Host;
@@ -68,13 +69,29 @@ pub enum Undo {
         /// The interface's name.
         interface: String,
     },
+    /// Remove an image of a Ceph pool that was being made.
+    RemoveRbdImage {
+        /// Where.
+        cluster: rbd::Cluster,
+        /// Its hidden name.
+        image: String,
+    },
+    /// Remove a snapshot that was made to clone an image.
+    RemoveRbdSnapshot {
+        /// Where.
+        cluster: rbd::Cluster,
+        /// The image.
+        image: String,
+        /// The snapshot.
+        snapshot: String,
+    },
     /// Remove a partition that was made.
     RemovePartition(NewPartition),
 }
 
 impl Undo {
     /// Undoes the step. Blocks.
-    pub fn apply(&self, host: &dyn Host, _secrets: &dyn Secrets) -> Result<()> {
+    pub fn apply(&self, host: &dyn Host, secrets: &dyn Secrets) -> Result<()> {
         match self {
             Self::ExportZpool(name) => zfs::export_imported(name, host),
             Self::DestroyZfs(made) => zfs::destroy_tagged(made, host),
@@ -91,6 +108,12 @@ impl Undo {
                 }
             }
             Self::WithdrawIscsi { target, interface } => iscsi::withdraw(target, interface, host),
+            Self::RemoveRbdImage { cluster, image } => {
+                rbd::remove_image(cluster, image, host, secrets)
+            }
+            Self::RemoveRbdSnapshot { cluster, image, snapshot } => {
+                rbd::remove_snapshot(cluster, image, snapshot, host, secrets)
+            }
             Self::RemovePartition(partition) => partition.remove(host),
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {
                 Ok(()) => Ok(()),

@@ -17,9 +17,8 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
     BackendInfo { pool_type, implemented: false, tools: &[], operations: &[], watch: Watch::Timer }
 }
 
-static INFOS: [BackendInfo; 5] = [
+static INFOS: &[BackendInfo] = &[
     without_code(PoolType::IscsiDirect),
-    without_code(PoolType::Rbd),
     without_code(PoolType::Sheepdog),
     without_code(PoolType::Gluster),
     without_code(PoolType::Vstorage),

@@ -1,7 +1,7 @@
 //! Finding pools and volumes by name, uuid, path and key.
 
 use super::{Engine, PoolHandle, PoolState};
-use crate::model::{Error, ErrorKind, Result, Uuid, VolumeName};
+use crate::model::{Error, ErrorKind, PoolType, Result, Uuid, VolumeName};
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,6 +86,11 @@ impl Engine {
         self.pools().into_iter().find_map(|pool| {
             let snapshot = pool.snapshot();
             let mut volumes = snapshot.volumes.values();
+            // As QEMU's options have it, too.
+            let wanted = match snapshot.def.pool_type {
+                PoolType::Rbd => wanted.strip_prefix("rbd:").unwrap_or(wanted),
+                _ => wanted,
+            };
             let volume =
                 volumes.find(|each| each.key() == wanted || each.path.as_ref() == wanted)?;
             Some((pool, volume.name.clone()))

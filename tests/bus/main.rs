@@ -19,6 +19,7 @@ mod live;
 mod many;
 mod planted;
 mod poolctl;
+mod rbd;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
@@ -139,6 +140,13 @@ const CASES: &[runner::Case] = cases![
         a_disk_in_use_gets_new_volumes_and_no_new_table,
         what_others_do_to_the_table_is_seen,
         an_encrypted_partition_keeps_its_lock,
+    },
+    rbd::{
+        images_serve_from_definition_to_end,
+        what_is_wrong_with_a_cluster_is_told_apart,
+        one_odd_image_is_one_odd_image,
+        a_cluster_that_is_gone_holds_up_nobody_and_comes_back,
+        a_copy_that_dies_half_way_leaves_no_image,
     },
     kill9::{
         define,

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod call;
 pub mod caller;
+pub mod ceph;
 pub mod interfaces;
 pub mod runner;
 pub mod stuck;

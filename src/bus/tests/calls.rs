@@ -258,7 +258,7 @@ async fn types_without_a_backend_are_shown_as_unavailable() {
     type Types = HashMap<String, HashMap<String, zbus::OwnedVariant>>;
     let mut types: Types = peer.property("/org/poold1", "org.poold1.Manager", "PoolTypes").await;
     assert_eq!(types.len(), crate::model::PoolType::ALL.len());
-    for (name, available) in [("dir", true), ("rbd", false)] {
+    for (name, available) in [("dir", true), ("sheepdog", false)] {
         let row = types.get_mut(name).unwrap();
         assert_eq!(bool::try_from(row.remove("available").unwrap()).unwrap(), available, "{name}");
     }

@@ -1,0 +1,194 @@
+//! Pools of type rbd: a Ceph pool, whose images are the volumes. No image is ever mapped to a device: it is
+//! listed, made and changed by `rbd`, and its content is served as a file by QEMU (`host::serve`).
+
+mod cluster;
+mod content;
+mod images;
+mod key;
+mod list;
+mod refusal;
+
+use super::{
+    Activation, ActivePool, Backend, BackendInfo, CloneSource, Listing, OpContext, Operation,
+    Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch, WipeOptions,
+};
+use crate::model::{
+    Error, ErrorKind, PoolDef, PoolType, Result, Usage, Volume, VolumeDef, VolumeName,
+};
+pub use cluster::Cluster;
+use cluster::Session;
+pub(super) use images::{remove_image, remove_snapshot};
+
+/// The backend of rbd pools.
+#[derive(Debug)]
+pub(super) struct Rbd;
+
+static INFO: BackendInfo = BackendInfo {
+    pool_type: PoolType::Rbd,
+    implemented: true,
+    tools: &["rbd", "rados"],
+    operations: &[
+        Operation::Start,
+        Operation::Stop,
+        Operation::Refresh,
+        Operation::CreateVolume,
+        Operation::DeleteVolume,
+        Operation::ResizeVolume,
+        Operation::CloneVolume,
+        Operation::WipeVolume,
+        Operation::OpenVolume,
+    ],
+    watch: Watch::Timer,
+};
+
+/// An active pool and its cluster, for one operation.
+struct Work<'a> {
+    pool: &'a ActivePool,
+    ctx: &'a OpContext,
+    cluster: Cluster,
+}
+
+impl<'a> Work<'a> {
+    fn on(pool: &'a ActivePool, ctx: &'a OpContext) -> Result<Self> {
+        Ok(Self { pool, ctx, cluster: Cluster::of(&pool.def)? })
+    }
+
+    fn session(&self) -> Result<Session<'_>> {
+        Session::new(&self.cluster, self.ctx)
+    }
+
+    /// The error of reading the pool as a whole: what cannot be reached in time is not accessible.
+    fn unread(&self, error: Error) -> Error {
+        let kind = match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::NotBuilt => ErrorKind::Inaccessible,
+            kind => kind,
+        };
+        Error::new(kind, error.message()).context(format_args!("pool {}", self.pool.def.name))
+    }
+}
+
+impl Backend for Rbd {
+    fn info(&self) -> &'static BackendInfo {
+        &INFO
+    }
+
+    /// What reads and writes the content of volumes.
+    fn format_tools(&self) -> &'static [&'static str] {
+        &["qemu-storage-daemon"]
+    }
+
+    fn check_definition(&self, pool: &PoolDef) -> Result<()> {
+        Cluster::of(pool).map(drop)
+    }
+
+    fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
+        let cluster = Cluster::of(pool)?;
+        let names = Session::new(&cluster, ctx)
+            .and_then(|session| session.rbd(&["ls"], &["--format=json".to_owned()]));
+        names.map(|_| Activation::default()).map_err(|error| match error.kind() {
+            ErrorKind::NotBuilt => {
+                let what = format!(
+                    "pool {}: the cluster has no pool {}; make it with `ceph osd pool create` and `rbd pool init`",
+                    pool.name,
+                    cluster.pool()
+                );
+                Error::new(ErrorKind::NotBuilt, what)
+            }
+            _ => error.context(format_args!("pool {}", pool.name)),
+        })
+    }
+
+    fn stop(&self, _pool: &ActivePool, _options: StopOptions, _ctx: &OpContext) -> Result<()> {
+        // Nothing on this host knows of it.
+        Ok(())
+    }
+
+    fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
+        let work = Work::on(pool, ctx)?;
+        let read = || {
+            let session = work.session()?;
+            let usage = list::room(&session)?;
+            let (volumes, skipped) = list::all(&work, &session)?;
+            Ok(Listing { usage, volumes, skipped, ..Listing::default() })
+        };
+        read().map_err(|error| work.unread(error))
+    }
+
+    fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
+        let work = Work::on(pool, ctx)?;
+        work.session().and_then(|session| list::room(&session)).map_err(|error| work.unread(error))
+    }
+
+    fn refresh_volume(
+        &self,
+        pool: &ActivePool,
+        name: &VolumeName,
+        ctx: &OpContext,
+    ) -> Result<Option<Volume>> {
+        let work = Work::on(pool, ctx)?;
+        let session = work.session().map_err(|error| pool.of_volume(name, error))?;
+        list::one(&work, &session, name)
+    }
+
+    fn create_volume(
+        &self,
+        pool: &ActivePool,
+        def: &VolumeDef,
+        preallocation: Preallocation,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        Work::on(pool, ctx)?.create(def, preallocation)
+    }
+
+    fn delete_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        force: bool,
+        ctx: &OpContext,
+    ) -> Result<()> {
+        Work::on(pool, ctx)?.delete(volume, force)
+    }
+
+    fn resize_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        capacity: u64,
+        options: ResizeOptions,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        Work::on(pool, ctx)?.resize(volume, capacity, options)
+    }
+
+    fn open_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        access: VolumeAccess,
+        ctx: &OpContext,
+    ) -> Result<VolumeIo> {
+        Work::on(pool, ctx)?.open(volume, access)
+    }
+
+    fn clone_volume(
+        &self,
+        pool: &ActivePool,
+        def: &VolumeDef,
+        source: &CloneSource,
+        preallocation: Preallocation,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        Work::on(pool, ctx)?.clone_from(def, source, preallocation)
+    }
+
+    fn wipe_volume(
+        &self,
+        pool: &ActivePool,
+        volume: &Volume,
+        options: WipeOptions,
+        ctx: &OpContext,
+    ) -> Result<Volume> {
+        Work::on(pool, ctx)?.wipe(volume, options)
+    }
+}

@@ -1,0 +1,367 @@
+//! Pools of type rbd on a real Ceph cluster with cephx; what they did is checked with Ceph's own tools.
+
+use super::poolctl::{done, fails, noise, status_of};
+use super::support::ceph::{Cluster, cluster};
+use super::support::world::{World, eventually, none, volume_names, with};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use poold::client::PoolProxy;
+use poold::model::ErrorKind;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const MIB: u64 = 1 << 20;
+/// The way Ceph's daemons are waited for in tests: not long.
+const CONFIGURATION: &str = "[timeouts]\nretry-first = \"500ms\"\nretry-longest = \"1s\"\n";
+
+/// libvirt's document of a pool of the cluster.
+fn document(name: &str, cluster: &Cluster, more: &str) -> String {
+    let Cluster { port, pool } = cluster;
+    format!(
+        "<pool type='rbd' xmlns:rbd='http://libvirt.org/schemas/storagepool/rbd/1.0'><name>{name}</name>\
+         <source><host name='127.0.0.1' port='{port}'/><name>{pool}</name>\
+         <auth type='ceph' username='libvirt'><secret usage='ceph key'/></auth></source>{more}</pool>"
+    )
+}
+
+/// Keeps a value as the secret that the documents name.
+async fn set_key(world: &World, value: &str) -> Result<()> {
+    let (reader, mut writer) = std::io::pipe()?;
+    writer.write_all(value.as_bytes())?;
+    drop(writer);
+    let options = poold::client::Options::from([
+        ("usage-name", "ceph key".into()),
+        ("usage-type", "ceph".into()),
+    ]);
+    world.manager().await?.set_secret((&reader).into(), &options).await?;
+    Ok(())
+}
+
+async fn define(world: &World, document: &str) -> Result<PoolProxy<'static>> {
+    let (path, _) = world.manager().await?.define_pool_xml(document, &none()).await?;
+    world.pool(&path).await
+}
+
+/// A world with an active pool `ceph`.
+async fn started(cluster: &Cluster) -> Result<(World, PoolProxy<'static>)> {
+    let world = World::start_with(CONFIGURATION).await?;
+    set_key(&world, &cluster.key()?).await?;
+    let pool = define(&world, &document("ceph", cluster, "")).await?;
+    pool.start(&none()).await?;
+    Ok((world, pool))
+}
+
+/// A client that has an image open for writing, as a virtual machine has.
+struct Guest(Child);
+
+impl Guest {
+    fn open(cluster: &Cluster, image: &str) -> Result<Guest> {
+        let node = serde_json::json!({
+            "driver": "rbd", "node-name": "disk", "pool": cluster.pool, "image": image, "user": "admin",
+            "conf": cluster.file("ceph.conf"),
+        });
+        let child = Command::new("qemu-storage-daemon")
+            .args(["--blockdev", &node.to_string(), "--chardev", "stdio,id=m", "--monitor", "m"])
+            .arg("--nbd-server")
+            .arg(format!("addr.type=unix,addr.path={}", cluster.file("guest.sock").display()))
+            .args(["--export", "type=nbd,id=e,node-name=disk,writable=on"])
+            .current_dir(cluster.file("."))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Guest(child))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+fn size(cluster: &Cluster, image: &str) -> Result<u64> {
+    cluster.rbd(&["info", &cluster.image(image)])?["size"].as_u64().context("no size")
+}
+
+pub async fn images_serve_from_definition_to_end() -> Result<()> {
+    let cluster = cluster("serving")?;
+    let (world, pool) = started(&cluster).await?;
+    ensure!(pool.state().await? == "active");
+    done(&world, "vol create ceph/one 10M").await?;
+    ensure!(size(&cluster, "one")? == 10 * MIB);
+    let shown = done(&world, "vol show ceph/one").await?;
+    ensure!(shown.contains("serving/one") && shown.contains("network"), "{shown}");
+    let manager = world.manager().await?;
+    let path = manager.lookup_volume("rbd:serving/one", &none()).await?;
+    ensure!(path == manager.lookup_volume("serving/one", &none()).await?, "both are its names");
+    let exists = status_of(ErrorKind::Exists);
+    fails(&world, "vol create ceph/one 10M", exists, "one").await?;
+    let invalid = status_of(ErrorKind::InvalidArgument);
+    fails(&world, "vol create ceph/a@b 10M", invalid, "'@'").await?;
+
+    done(&world, "vol resize ceph/one 12M").await?;
+    ensure!(size(&cluster, "one")? == 12 * MIB);
+    fails(&world, "vol resize ceph/one 5000000B", invalid, "shrink").await?;
+    done(&world, "vol resize ceph/one 5000000B --shrink").await?;
+    ensure!(size(&cluster, "one")? == 5_000_000);
+    done(&world, "vol resize ceph/one 6M").await?;
+
+    // Data, whole and in part, sparse, from and to a pipe.
+    let file = world.pools().join("source");
+    let content = noise(&file, 6)?;
+    let source = file.display();
+    done(&world, &format!("vol upload ceph/one {source}")).await?;
+    ensure!(cluster.content("one")? == content, "it is in the image");
+    let out = world.pools().join("out");
+    let part = format!("vol download ceph/one {} --offset 1M --length 2M", out.display());
+    done(&world, &part).await?;
+    ensure!(std::fs::read(&out)? == content[MIB as usize..3 * MIB as usize]);
+    let mut sparse = vec![0; 6 * MIB as usize];
+    sparse[5_000_000..5_000_100].fill(7);
+    std::fs::write(&file, [])?;
+    let holes = std::fs::OpenOptions::new().write(true).open(&file)?;
+    holes.set_len(6 * MIB)?;
+    std::os::unix::fs::FileExt::write_all_at(&holes, &sparse[5_000_000..5_000_100], 5_000_000)?;
+    done(&world, &format!("vol upload ceph/one {source} --sparse")).await?;
+    ensure!(cluster.content("one")? == sparse, "holes are zeros, to the byte");
+    let used = cluster.rbd(&["du", "serving/one"])?;
+    ensure!(used["images"][0]["used_size"].as_u64() == Some(2 * MIB), "holes take nothing: {used}");
+
+    // Into a directory and back, as another format; and within the cluster.
+    world.active_pool("files").await?;
+    let said = done(&world, "vol clone ceph/one files/one.qcow2 --format qcow2").await?;
+    ensure!(said.contains("method convert"), "{said}");
+    done(&world, "vol clone files/one.qcow2 ceph/back").await?;
+    ensure!(cluster.content("back")? == sparse, "it came back as it was");
+    let said = done(&world, "vol clone ceph/one child").await?;
+    ensure!(said.contains("method snapshot"), "{said}");
+    let child = cluster.rbd(&["info", "serving/child"])?;
+    ensure!(child["parent"]["image"] == "one", "{child}");
+    ensure!(cluster.content("child")? == sparse);
+    let busy = status_of(ErrorKind::Busy);
+    fails(&world, "vol delete ceph/one", busy, "serving/child").await?;
+    done(&world, "vol wipe ceph/child").await?;
+    ensure!(cluster.content("child")?.iter().all(|byte| *byte == 0), "nothing of it is left");
+    done(&world, "vol wipe ceph/back --algorithm trim").await?;
+    let used = cluster.rbd(&["du", "serving/back"])?;
+    // Its last object is no whole one: it keeps its room, and holds zeros.
+    ensure!(used["images"][0]["used_size"].as_u64() <= Some(2 * MIB), "{used}");
+    ensure!(cluster.content("back")?.iter().all(|byte| *byte == 0), "nothing of it is left");
+
+    // What others do is seen; what somebody uses is left alone.
+    cluster.admin("rbd", &["create", "--size=1M", "serving/theirs"])?;
+    pool.refresh(&none()).await?;
+    let mut names = volume_names(&pool).await?;
+    names.sort();
+    ensure!(names == ["back", "child", "one", "theirs"], "{names:?}");
+    let guest = Guest::open(&cluster, "theirs")?;
+    eventually("the guest has it open", async || {
+        let status = cluster.rbd(&["status", "serving/theirs"])?;
+        Ok(status["watchers"].as_array().is_some_and(|all| !all.is_empty()))
+    })
+    .await?;
+    for arguments in [
+        "vol delete ceph/theirs".to_owned(),
+        "vol resize ceph/theirs 500000B --shrink".to_owned(),
+        format!("vol upload ceph/theirs {source} --length 1M"),
+        "vol wipe ceph/theirs".to_owned(),
+    ] {
+        fails(&world, &arguments, busy, "127.0.0.1").await?;
+    }
+    done(&world, "vol resize ceph/theirs 2M").await?;
+    drop(guest);
+
+    for name in ["child", "one", "back", "theirs"] {
+        done(&world, &format!("vol delete ceph/{name}")).await?;
+    }
+    ensure!(cluster.images()?.is_empty(), "nothing is left: {:?}", cluster.images()?);
+    pool.stop(&none()).await?;
+    nothing_is_left_on_the_host(&world)
+}
+
+/// Neither mounts nor files nor processes of what served images.
+fn nothing_is_left_on_the_host(world: &World) -> Result<()> {
+    let mounts = world.inside("cat").arg("/proc/self/mountinfo").output()?.stdout;
+    ensure!(!String::from_utf8(mounts)?.contains("poold-served"), "a mount is left");
+    for entry in std::fs::read_dir(world.data("run/poold"))? {
+        let name = entry?.file_name();
+        ensure!(!name.to_string_lossy().contains("served"), "{} is left", name.display());
+    }
+    for process in std::fs::read_dir("/proc")? {
+        let cmdline = std::fs::read(process?.path().join("cmdline")).unwrap_or_default();
+        let cmdline = String::from_utf8_lossy(&cmdline).into_owned();
+        ensure!(!cmdline.contains("poold-served"), "{cmdline} still runs");
+    }
+    Ok(())
+}
+
+/// Fails when a key is in the arguments or the environment of a process, or in a file of this host but its store.
+fn nowhere(world: &World, key: &str) -> Result<()> {
+    fn search(directory: &Path, key: &str, looked: &mut usize) -> Result<()> {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            match entry.file_type()? {
+                kind if kind.is_dir() => search(&entry.path(), key, looked)?,
+                kind if kind.is_file() => {
+                    *looked += 1;
+                    let content = std::fs::read(entry.path()).unwrap_or_default();
+                    let shows = content.windows(key.len()).any(|part| part == key.as_bytes());
+                    ensure!(!shows, "{} has it", entry.path().display());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+    for process in std::fs::read_dir("/proc")? {
+        let process = process?.path();
+        for part in ["cmdline", "environ"] {
+            let content = std::fs::read(process.join(part)).unwrap_or_default();
+            ensure!(!String::from_utf8_lossy(&content).contains(key), "{part} has it");
+        }
+    }
+    let mut looked = 0;
+    search(world.whole(), key, &mut looked)?;
+    search(world.bus_directory(), key, &mut looked)?;
+    ensure!(looked > 3, "only {looked} files were looked at");
+    Ok(())
+}
+
+pub async fn what_is_wrong_with_a_cluster_is_told_apart() -> Result<()> {
+    let cluster = cluster("wrong")?;
+    let world = World::start_with(&format!("log-level = \"trace\"\n{CONFIGURATION}")).await?;
+    let right = cluster.key()?;
+    let refused =
+        async |pool: &PoolProxy<'_>, kind: ErrorKind, why: &str| match pool.start(&none()).await {
+            Err(error) if error.kind() == kind && error.message().contains(why) => {
+                ensure!(!error.message().contains(&right), "{error}");
+                anyhow::Ok(())
+            }
+            other => anyhow::bail!("not {kind:?} with {why:?} but {other:?}"),
+        };
+    let pool = define(&world, &document("ceph", &cluster, "")).await?;
+    refused(&pool, ErrorKind::NotFound, "ceph key").await?;
+    set_key(&world, "no key at all").await?;
+    refused(&pool, ErrorKind::AuthenticationFailed, "ceph auth get-key").await?;
+    let wrong = cluster.admin("ceph-authtool", &["--gen-print-key"])?;
+    set_key(&world, wrong.trim()).await?;
+    refused(&pool, ErrorKind::AuthenticationFailed, "refuse").await?;
+    set_key(&world, &right).await?;
+    let nobody = document("nobody", &cluster, "").replace("'libvirt'", "'nobody'");
+    refused(&define(&world, &nobody).await?, ErrorKind::AuthenticationFailed, "refuse").await?;
+    let absent = document("absent", &cluster, "").replace("<name>wrong<", "<name>absent<");
+    refused(&define(&world, &absent).await?, ErrorKind::NotBuilt, "ceph osd pool create").await?;
+    // A port that nobody listens at, and one where something else does.
+    let free = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = free.local_addr()?.port();
+    let other = define(&world, &document("other", &Cluster { port, pool: "wrong" }, "")).await?;
+    refused(&other, ErrorKind::Inaccessible, "monitor").await?;
+    drop(free);
+    refused(&other, ErrorKind::Inaccessible, "monitor").await?;
+    for option in ["name='mon_host' value='x'", "name='keyring' value='/etc/x'"] {
+        let more = format!("<rbd:config_opts><rbd:option {option}/></rbd:config_opts>");
+        let document = document("odd", &cluster, &more);
+        let refused = world.manager().await?.define_pool_xml(&document, &none()).await;
+        ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::InvalidArgument));
+    }
+    pool.start(&none()).await?;
+    pool.create_volume("one", MIB, &none()).await?;
+    let io = world.pools().join("out");
+    done(&world, &format!("vol download ceph/one {}", io.display())).await?;
+    nowhere(&world, &right)?;
+    done(&world, "vol delete ceph/one").await?;
+    Ok(())
+}
+
+pub async fn one_odd_image_is_one_odd_image() -> Result<()> {
+    let cluster = cluster("odd")?;
+    let (world, pool) = started(&cluster).await?;
+    for name in ["good", "odd"] {
+        pool.create_volume(name, MIB, &none()).await?;
+    }
+    let id = cluster.rbd(&["info", "odd/odd"])?["id"].as_str().context("no id")?.to_owned();
+    let header = format!("rbd_header.{id}");
+    cluster.admin("rados", &["-p", cluster.pool, "setomapval", &header, "size", "x"])?;
+    pool.refresh(&none()).await?;
+    ensure!(volume_names(&pool).await? == ["good"] && pool.skipped_entries().await? == 1);
+    ensure!(pool.state().await? == "active");
+    // Snapshots of others are no volumes, and keep an image from being deleted.
+    cluster.admin("rbd", &["snap", "create", "--no-progress", "odd/good@kept"])?;
+    pool.refresh(&none()).await?;
+    ensure!(volume_names(&pool).await? == ["good"]);
+    fails(&world, "vol delete ceph/good", status_of(ErrorKind::Busy), "snapshots").await?;
+    cluster.admin("rbd", &["snap", "rm", "--no-progress", "odd/good@kept"])?;
+    done(&world, "vol delete ceph/good").await?;
+    cluster.admin("rados", &["-p", cluster.pool, "rmomapkey", "rbd_directory", "name_odd"])?;
+    cluster
+        .admin("rados", &["-p", cluster.pool, "rmomapkey", "rbd_directory", &format!("id_{id}")])?;
+
+    // What images take, where the definition asks for it.
+    let more = "<refresh><volume allocation='default'/></refresh>";
+    let counted = define(&world, &document("counted", &cluster, more)).await?;
+    counted.start(&none()).await?;
+    counted.create_volume("thin", 8 * MIB, &none()).await?;
+    let volume = world.volume(&counted.lookup_volume("thin", &none()).await?).await?;
+    ensure!(volume.allocation().await? == 0);
+    pool.refresh(&none()).await?;
+    let volume = world.volume(&pool.lookup_volume("thin", &none()).await?).await?;
+    ensure!(volume.allocation().await? == 8 * MIB);
+    done(&world, "vol delete counted/thin").await?;
+    Ok(())
+}
+
+pub async fn a_cluster_that_is_gone_holds_up_nobody_and_comes_back() -> Result<()> {
+    let cluster = cluster("gone")?;
+    let (world, pool) = started(&cluster).await?;
+    let files = world.active_pool("files").await?;
+    pool.create_volume("one", MIB, &none()).await?;
+    cluster.signal(Signal::SIGSTOP)?;
+    let gone = async {
+        let refused = pool.refresh(&with("wait", u64::MAX)).await;
+        ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Inaccessible));
+        ensure!(pool.state().await? == "inaccessible");
+        ensure!(volume_names(&pool).await? == ["one"], "what was known is shown");
+        files.create_volume("disk", MIB, &none()).await?;
+        files.refresh(&none()).await?;
+        anyhow::Ok(())
+    };
+    let gone = gone.await;
+    cluster.signal(Signal::SIGCONT)?;
+    gone?;
+    eventually("it is active again", async || Ok(pool.state().await? == "active")).await?;
+    done(&world, "vol delete ceph/one").await?;
+    Ok(())
+}
+
+pub async fn a_copy_that_dies_half_way_leaves_no_image() -> Result<()> {
+    let cluster = cluster("copying")?;
+    let (world, pool) = started(&cluster).await?;
+    world.active_pool("files").await?;
+    let file = world.pools().join("source");
+    noise(&file, 200)?;
+    done(&world, "vol create files/big 200M").await?;
+    done(&world, &format!("vol upload files/big {}", file.display())).await?;
+    let big = world
+        .volume(
+            &world
+                .manager()
+                .await?
+                .lookup_volume(&world.pools().join("files/big").display().to_string(), &none())
+                .await?,
+        )
+        .await?;
+    let options = poold::client::Options::from([("wait", 0_u64.into()), ("pool", "ceph".into())]);
+    big.clone("copy", &options).await?;
+    eventually("the copy has begun", async || {
+        Ok(cluster.images()?.iter().any(|name| name.starts_with(".poold-")))
+    })
+    .await?;
+    world.end(Signal::SIGKILL).await?;
+    world.poold().await?;
+    eventually("what it left is removed", async || Ok(cluster.images()?.is_empty())).await?;
+    ensure!(volume_names(&pool).await?.is_empty());
+    nothing_is_left_on_the_host(&world)
+}

@@ -1,0 +1,125 @@
+//! A real Ceph cluster on this machine (tests/support/ceph.sh), and what its own tools say of it.
+
+use super::runner::Skip;
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// Where it is, in memory that only this namespace has; the packages make the directory.
+const DIRECTORY: &str = "/var/lib/ceph";
+
+/// A cluster, and a pool in it that is a case's own. It lasts as long as the tests, which have process and mount
+/// namespaces of their own.
+pub struct Cluster {
+    /// Of its monitor.
+    pub port: u16,
+    /// Name of the Ceph pool.
+    pub pool: &'static str,
+}
+
+/// The cluster of all cases, started by the first, with a new pool; a skip where Ceph is not installed.
+pub fn cluster(pool: &'static str) -> Result<Cluster> {
+    static PORT: OnceLock<u16> = OnceLock::new();
+    for program in ["ceph-mon", "ceph-osd", "ceph", "rbd", "qemu-storage-daemon"] {
+        let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output()?;
+        if !found.status.success() {
+            return Err(Skip(format!("no {program} here")).into());
+        }
+    }
+    for path in ["/dev/fuse", DIRECTORY] {
+        if !Path::new(path).exists() {
+            return Err(Skip(format!("no {path} here")).into());
+        }
+    }
+    let port = match PORT.get() {
+        Some(port) => *port,
+        None => *PORT.get_or_init({
+            let port = start()?;
+            move || port
+        }),
+    };
+    let cluster = Cluster { port, pool };
+    cluster.admin("ceph", &["osd", "pool", "create", pool, "8"])?;
+    cluster.admin("rbd", &["pool", "init", pool])?;
+    Ok(cluster)
+}
+
+/// Starts it; the port of its monitor.
+fn start() -> Result<u16> {
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", DIRECTORY]).status()?;
+    ensure!(mounted.success(), "no room in memory for the cluster");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/ceph.sh");
+    let output = Command::new(script).args([DIRECTORY, &port.to_string()]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "no cluster: {said}");
+    Ok(port)
+}
+
+impl Cluster {
+    /// A file below its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        Path::new(DIRECTORY).join(name)
+    }
+
+    /// The key of client.libvirt.
+    pub fn key(&self) -> Result<String> {
+        self.admin("ceph-authtool", &["-n", "client.libvirt", "-p", "client.libvirt.keyring"])
+            .map(|key| key.trim().to_owned())
+    }
+
+    /// Runs one of its tools, as its administrator.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(program);
+        if program != "ceph-authtool" {
+            command.args(["-c", "ceph.conf"]);
+        }
+        Ok(command.args(arguments).current_dir(DIRECTORY).output()?)
+    }
+
+    /// Runs one that has to succeed; what it said.
+    pub fn admin(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.run(program, arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{program} {arguments:?}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// `rbd` with these words, in JSON.
+    pub fn rbd(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let arguments = [arguments, &["--format=json"]].concat();
+        Ok(serde_json::from_str(&self.admin("rbd", &arguments)?)?)
+    }
+
+    /// Names of its images, those in the making too.
+    pub fn images(&self) -> Result<Vec<String>> {
+        let names = self.rbd(&["ls", self.pool])?;
+        let names = names.as_array().context("no list")?;
+        Ok(names.iter().filter_map(|name| name.as_str()).map(str::to_owned).collect())
+    }
+
+    /// An image as its tools name it.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.pool)
+    }
+
+    /// Content of an image.
+    pub fn content(&self, image: &str) -> Result<Vec<u8>> {
+        let image = self.image(image);
+        let output = self.run("rbd", &["export", "--no-progress", &image, "-"])?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(output.stdout)
+    }
+
+    /// Freezes all of it, or lets it go on.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        for daemon in ["mon.a", "osd.0"] {
+            let pid = std::fs::read_to_string(self.file(&format!("run/{daemon}.pid")))?;
+            kill(Pid::from_raw(pid.trim().parse()?), signal)?;
+        }
+        Ok(())
+    }
+}
