@@ -206,6 +206,7 @@ impl Backend for Zfs {
 
     fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
         let dataset = Dataset::of(pool)?;
+        tool::load_module();
         if !dataset.is_whole() {
             return build_dataset(&dataset, ctx);
         }
@@ -246,6 +247,7 @@ impl Backend for Zfs {
 
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         let dataset = Dataset::of(pool)?;
+        tool::load_module();
         let adopted = match dataset.health(ctx)? {
             Some(health) => {
                 dataset.check_health(&health)?;

@@ -27,9 +27,16 @@ const REFUSALS: &[(&str, ErrorKind)] = &[
     ("is in use", ErrorKind::Busy),
     ("one or more devices is currently unavailable", ErrorKind::Inaccessible),
     ("pool I/O is currently suspended", ErrorKind::Inaccessible),
-    ("modules are not loaded", ErrorKind::NotSupported),
-    ("modules cannot be auto-loaded", ErrorKind::NotSupported),
+    // They may be at a later try, soon after boot.
+    ("modules are not loaded", ErrorKind::Inaccessible),
+    ("modules cannot be auto-loaded", ErrorKind::Inaccessible),
 ];
+
+/// Has the kernel load its module for the device, where it has one: zpool would run modprobe, which the
+/// service may not.
+pub(super) fn load_module() {
+    let _ = std::fs::File::open("/dev/zfs");
+}
 
 /// Runs `zpool` or `zfs`; its standard output.
 pub(super) fn run(
