@@ -101,7 +101,8 @@ image=$("$here/image.sh" 2>"$work/image.log") || {
 make -s -C "$tree" -f Makefile.install install DESTDIR="$work/job" PREFIX=/usr BUILD="$build" || no_run install "make install failed"
 strip --strip-debug "$work/job/usr/sbin/poold" "$work/job/usr/bin/poolctl"
 mkdir -p "$work/job/opt/test/"{guest,support}
-cp -r "$here"/{support,types,lio}.sh "$here/steps" "$work/job/opt/test/guest/"
+cp -r "$here"/{support,types,lio,failures}.sh "$here/steps" "$work/job/opt/test/guest/"
+cp "$tree/docs/failures.md" "$work/job/opt/test/guest/"
 cp "$here/../support/steps.sh" "$work/job/opt/test/support/"
 # Names of errors with the exit statuses of poolctl, where poold has them.
 sed -n 's/^ *(K::\([A-Za-z]*\), ".*", \([0-9]*\)),$/\1 \2/p' "$tree/src/model/error.rs" >"$work/job/opt/test/guest/errors"
