@@ -29,6 +29,8 @@ bus                                | ceph-osd                  | ceph-osd
 bus                                | rbd                       | ceph-common
 bus                                | qemu-storage-daemon       | qemu-system-common
 bus                                | /usr/share/doc/qemu-block-extra | qemu-block-extra
+bus                                | tgtd                      | tgt
+bus                                | iscsi-ls                  | libiscsi-bin
 fuzz                               | c++                       | g++
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd

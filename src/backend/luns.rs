@@ -75,7 +75,8 @@ impl<T: LunSource> Luns<T> {
     }
 }
 
-fn usage<'a>(capacities: impl Iterator<Item = &'a u64>) -> Usage {
+/// The room of a pool that others fill: all of it is taken.
+pub(super) fn usage<'a>(capacities: impl Iterator<Item = &'a u64>) -> Usage {
     let capacity = capacities.fold(0_u64, |sum, each| sum.saturating_add(*each));
     Usage { capacity, allocation: capacity, available: 0 }
 }

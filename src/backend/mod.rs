@@ -12,6 +12,7 @@ mod fs;
 mod image_directory;
 mod images;
 mod iscsi;
+mod iscsi_direct;
 mod logical;
 mod luns;
 mod mount;
@@ -453,6 +454,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(logical::Logical::default()),
         Arc::new(luns::Luns(scsi::Scsi::default())),
         Arc::new(luns::Luns(iscsi::Iscsi::default())),
+        Arc::new(iscsi_direct::IscsiDirect),
         Arc::new(luns::Luns(mpath::Mpath)),
         Arc::new(rbd::Rbd),
         Arc::new(zfs::Zfs),

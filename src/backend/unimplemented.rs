@@ -18,7 +18,6 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
 }
 
 static INFOS: &[BackendInfo] = &[
-    without_code(PoolType::IscsiDirect),
     without_code(PoolType::Sheepdog),
     without_code(PoolType::Gluster),
     without_code(PoolType::Vstorage),

@@ -53,6 +53,17 @@ impl Running {
         input: &[u8],
         lifetime: Lifetime,
     ) -> Result<Self> {
+        Self::spawn_with(path, args, &[], input, lifetime)
+    }
+
+    /// The same, with variables beside those that all get.
+    pub(super) fn spawn_with(
+        path: &Path,
+        args: &[OsString],
+        environment: &[(&str, Zeroizing<String>)],
+        input: &[u8],
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         reap_abandoned();
         let failed = |error: io::Error| Error::io("cannot be run", &error);
         let mut command = Command::new(path);
@@ -61,6 +72,7 @@ impl Running {
             .env_clear()
             .env("PATH", DIRECTORIES.join(":"))
             .env("LC_ALL", "C")
+            .envs(environment.iter().map(|(name, value)| (name, value.as_str())))
             .current_dir("/")
             .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())

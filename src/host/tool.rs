@@ -22,6 +22,8 @@ pub struct Command {
     pub program: &'static str,
     /// Arguments.
     pub args: Vec<OsString>,
+    /// Variables beside those that all programs get. They may be secret: none is logged.
+    pub environment: Vec<(&'static str, Zeroizing<String>)>,
     /// Standard input, which may be secret; empty means /dev/null.
     pub input: Zeroizing<Vec<u8>>,
     /// Exit statuses that are no failure, beside 0.
@@ -77,9 +79,10 @@ impl Host for SystemHost {
         let (path, args) = lifetime.line(self.tool(program)?, &command.args, limits)?;
         limits.check()?;
         tracing::debug!("running {} {args:?}", path.display());
-        let (status, stdout, stderr) = Running::spawn(&path, &args, &command.input, lifetime)
-            .and_then(|running| running.finish(limits, said))
-            .map_err(|error| error.context(program))?;
+        let (status, stdout, stderr) =
+            Running::spawn_with(&path, &args, &command.environment, &command.input, lifetime)
+                .and_then(|running| running.finish(limits, said))
+                .map_err(|error| error.context(program))?;
         let failed = |how: String| {
             let said = last_line(&stderr).map(|line| format!(": {line}")).unwrap_or_default();
             Error::new(ErrorKind::ToolFailed, format!("{program} {how}{said}"))
@@ -161,6 +164,17 @@ pub(super) mod tests {
         let group = text("echo $$; cut -d' ' -f5 < /proc/$$/stat");
         let group: Vec<&str> = group.lines().collect();
         assert_eq!(group[0], group[1], "it leads a group of its own");
+    }
+
+    #[test]
+    fn a_program_gets_the_variables_that_it_is_given_and_no_one_reads_of_them() {
+        let variable = ("SECRET", Zeroizing::new("x y".to_owned()));
+        let command =
+            Command { environment: vec![variable], ..sh("echo \"$SECRET$PATH\"; exit 3") };
+        let error = run(&command).unwrap_err();
+        assert!(!error.message().contains("x y"), "{error}");
+        let output = run(&Command { accept: &[3], ..command }).unwrap();
+        assert_eq!(output.stdout, b"x y/usr/sbin:/usr/bin:/sbin:/bin\n");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod faults;
 mod formats;
 mod fs;
 mod hostile;
+mod iscsi_direct;
 mod kill9;
 mod life;
 mod live;
@@ -147,6 +148,10 @@ const CASES: &[runner::Case] = cases![
         one_odd_image_is_one_odd_image,
         a_cluster_that_is_gone_holds_up_nobody_and_comes_back,
         a_copy_that_dies_half_way_leaves_no_image,
+    },
+    iscsi_direct::{
+        units_serve_without_the_kernel,
+        targets_are_found_and_refusals_told_apart,
     },
     kill9::{
         define,

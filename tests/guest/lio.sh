@@ -77,3 +77,18 @@ UNIT
     echo "$*" >>/usr/local/lib/lio
     "$@"
 }
+
+# --- the other end
+
+# sessions: the targets that somebody is logged in to, once for each session.
+sessions() { cat /sys/class/iscsi_session/*/targetname 2>/dev/null | sort | xargs; }
+
+# iscsi_pool NAME IQN HOSTS [MORE [OPTION...]]: defines it from libvirt's document.
+iscsi_pool() {
+    local name=$1 iqn=$2 hosts=$3 more=${4:-}
+    shift "$(($# < 4 ? 3 : 4))"
+    define "$name" "$@" <<XML
+<pool type='iscsi'><name>$name</name>
+<source>$hosts<device path='$iqn'/>$more</source><target><path>/dev/disk/by-path</path></target></pool>
+XML
+}

@@ -171,7 +171,8 @@ impl<'a> BlockVolumes<'a> {
         }
     }
 
-    fn check_no_overlay(&self, volume: &Volume) -> Result<()> {
+    /// Refuses (`Busy`) a volume that another one is a difference to.
+    pub(super) fn check_no_overlay(&self, volume: &Volume) -> Result<()> {
         match self.ctx.known.overlay_of(&volume.path) {
             None => Ok(()),
             Some(overlay) => {

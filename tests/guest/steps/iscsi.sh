@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154
-# Pools of the type iscsi, on targets of the kernel's own.
+# limit: 1200
+# Pools of the type iscsi on targets of the kernel's own: logging in, data, passwords.
 
 # One that only poold's initiator may use, at two portals, and one that everybody may.
 main=iqn.2026-11.org.example:main open=iqn.2026-11.org.example:open
@@ -7,17 +8,6 @@ initiator=iqn.2026-11.org.example:poold
 password=Correct.Horse.7
 
 by_path() { echo "/dev/disk/by-path/ip-$1-iscsi-$2-lun-$3"; }
-sessions() { cat /sys/class/iscsi_session/*/targetname 2>/dev/null | sort | xargs; }
-
-# iscsi_pool NAME IQN HOSTS [MORE [OPTION...]]: libvirt's document.
-iscsi_pool() {
-    local name=$1 iqn=$2 hosts=$3 more=${4:-}
-    shift "$(($# < 4 ? 3 : 4))"
-    define "$name" "$@" <<XML
-<pool type='iscsi'><name>$name</name>
-<source>$hosts<device path='$iqn'/>$more</source><target><path>/dev/disk/by-path</path></target></pool>
-XML
-}
 chap() { echo "<auth type='chap' username='alice'><secret usage='$1'/></auth>"; }
 
 # What iscsiadm is called with, by everybody.
@@ -124,57 +114,3 @@ nothing_tells_a_password() {
     not grep -q $password <(poolctl dump main; poolctl show main; poolctl --json job list)
 }
 step nothing_tells_a_password
-
-sessions_of_others_stay() {
-    iscsiadm -m node -T $open -p '[::1]:3261' -o new
-    iscsiadm -m node -T $open -p '[::1]:3261' --login
-    iscsi_pool open $open "<host name='::1' port='3261'/>" "" --start
-    has_volumes open unit:0:0:0
-    is "$(find /etc/iscsi/ifaces -type f | wc -l)" 0
-    poolctl stop open
-    is "$(sessions)" $open
-    poolctl start open
-    poolctl stop open --release
-    is "$(sessions)" ""
-    iscsiadm -m node -T $open -p '[::1]:3261' -o delete
-}
-step sessions_of_others_stay
-
-units_come_and_change() {
-    poolctl start open
-    is "$(volume open/unit:0:0:0 capacity)" $((16 << 20))
-    lio_unit $open 5 open5 8
-    poolctl refresh open
-    has_volumes open unit:0:0:0 unit:0:0:5
-    lio_no_unit $open 5
-    lio_unit $open 5 other5 24
-    poolctl refresh open
-    wait_for 20 "the new unit has its own size" is "$(volume open/unit:0:0:5 capacity)" $((24 << 20))
-    lio_no_unit $open 5
-    poolctl refresh open
-    wait_for 20 "what is no more is no volume" has_volumes open unit:0:0:0
-}
-step units_come_and_change
-
-a_dead_target_makes_its_pool_inaccessible_and_no_other() {
-    lio_switch $open 0
-    wait_for 30 "the kernel says so" grep -q FAILED /sys/class/iscsi_session/*/state
-    refused Inaccessible poolctl refresh open
-    pool_is open inaccessible
-    poolctl refresh files
-    refused Inaccessible poolctl vol wipe open/unit:0:0:0
-    lio_switch $open 1
-    wait_for 60 "it is back by itself" pool_is open active
-    poolctl vol wipe open/unit:0:0:0
-    poolctl stop open
-}
-step a_dead_target_makes_its_pool_inaccessible_and_no_other
-
-what_cannot_be_reached_is_said() {
-    iscsi_pool nobody $open "<host name='127.0.0.1' port='3999'/>"
-    refused Inaccessible poolctl start nobody
-    pool_is nobody inactive
-    is "$(find /etc/iscsi/nodes /etc/iscsi/ifaces -type f | wc -l)" 0
-    poolctl undefine nobody
-}
-step what_cannot_be_reached_is_said
