@@ -1,6 +1,6 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Pools of the type disk on disks of the guest's own, with udev. (What can be done with each kind of table is the bus tier's.)
-# limit: 420
+# limit: 1200
 
 # disk_pool NAME SERIAL FORMAT [OPTION...]
 disk_pool() {
@@ -30,7 +30,7 @@ agrees() {
     is "$kernel" "$parted"
     # shellcheck disable=SC2086
     has_volumes "$pool" $parted
-    for number in $(sed "s/$name//g" <<<"$parted"); do
+    for number in ${parted//$name/}; do
         is "$(readlink -f "$(disk "$serial")-part$number")" "/dev/$name$number"
     done
 }
@@ -52,6 +52,7 @@ a_disk_is_labelled_divided_and_emptied() {
     head -c 64M /dev/urandom >"$work/content"
     poolctl vol upload "$pool/${name}1" "$work/content"
     cmp "$work/content" "/dev/${name}1"
+    poolctl vol download "$pool/${name}1" - | cmp - "$work/content"
     define copies --build --start <<XML
 <pool type='dir'><name>copies</name><target><path>/srv/copies</path></target></pool>
 XML
@@ -62,7 +63,7 @@ XML
     cmp -n $((64 << 20)) /dev/zero "/dev/${name}1"
     poolctl vol delete "$pool/${name}2"
     agrees "$pool" scsi0
-    is "$(xmllint --xpath 'count(//freeExtent)' - < <(poolctl xml "$pool"))" 2
+    is "$(xmllint --xpath 'count(//freeExtent)' - < <(poolctl dump "$pool"))" 2
 
     poolctl stop "$pool"
     refused Busy poolctl delete "$pool"
@@ -126,9 +127,9 @@ what_parted_does_appears_by_itself() {
     settle
     sleep 2
     local last
-    last=$(pool_property "$pool" last_refresh)
+    last=$(pool_property "$pool" last-refresh)
     sleep 3
-    is "$(pool_property "$pool" last_refresh)" "$last"
+    is "$(pool_property "$pool" last-refresh)" "$last"
     unplug scsi2
     wait_for 30 "it is inaccessible" pool_is "$pool" inaccessible
     plug_in

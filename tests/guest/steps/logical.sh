@@ -42,6 +42,8 @@ volumes_of_every_kind_are_made() {
     is "$(lv vg/lin lv_tags)" ""
     qemu_opens /dev/vg/lin raw "$(mib 64)"
     refused Exists poolctl vol create vg/lin 64M
+    # Of a device udev says who may use it.
+    refused InvalidArgument poolctl vol create vg/mine 16M --mode 0600
 
     poolctl vol create vg/snap --backing vg/lin --allocation 16M
     is "$(volume vg/snap provisioning)" snapshot
