@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # Pools over reboots.
 # boot: cold
-# limit: 1800
+# limit: 3600
 
 auto_and_manual_pools_are_made() {
     "$1_make" "auto-$1" 1
