@@ -119,7 +119,15 @@ pub(super) fn read(volume: &Element<'_>, pool_type: PoolType) -> Result<VolumeDe
     if let Some(element) = volume.in_namespace(Some(POOLD), "provisioning", &[])? {
         let what = "way to provide blocks (thick thin snapshot sparse thin-pool)";
         def.provisioning = element.parsed_attribute("type", what, Provisioning::from_name)?;
-        def.thin_pool = element.parsed_attribute("pool", "name of a volume", VolumeName::found)?;
+        // As it is: a name may begin or end with a blank.
+        def.thin_pool = element
+            .attribute("pool")?
+            .map(|name| {
+                let no_name =
+                    || element.invalid_below("@pool", format!("{name:?} is no name of a volume"));
+                VolumeName::found(name).ok_or_else(no_name)
+            })
+            .transpose()?;
         let choice = pool_type.info().provisionings;
         if choice.is_empty() || def.provisioning.is_some_and(|one| !choice.contains(&one)) {
             return Err(element.invalid(format!("is not what {pool_type} pools can do")));
