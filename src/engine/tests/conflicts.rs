@@ -45,6 +45,10 @@ async fn the_same_source_is_refused_as_libvirt_does() {
             free_extents: Vec::new(),
         });
         def.source.devices = devices.collect();
+        if pool_type == PoolType::Iscsi {
+            // Not of its own: the names of all devices are there.
+            def.target.as_mut().unwrap().path = "/dev/disk/by-path".to_owned();
+        }
         def
     };
     let options = DefineOptions::default();
