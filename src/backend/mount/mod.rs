@@ -46,12 +46,14 @@ impl Plan<'_> {
     pub(super) fn start(&self, ctx: &OpContext) -> Result<Activation> {
         let pool = self.pool;
         let options = options::list(pool, self.options)?;
-        let directory = match self.open()? {
-            Some(directory) => directory,
-            None => {
+        let directory = match self.open() {
+            Ok(Some(directory)) => directory,
+            Ok(None) => {
                 image_directory::build(pool, ctx)?;
                 self.open()?.ok_or_else(|| self.gone())?
             }
+            // What is in the way says more than that it cannot be opened.
+            Err(error) => return Err(self.in_the_way()?.unwrap_or(error)),
         };
         let mount_point = canonical(pool, &directory)?;
         if let Some(there) = MountTable::read()?.mounted_at(&mount_point) {
@@ -70,6 +72,13 @@ impl Plan<'_> {
         })?;
         self.mount(&mount_point, &options, ctx)?;
         self.look_at(mount_point)
+    }
+
+    /// The conflict with something else that is mounted at the target, if it is.
+    fn in_the_way(&self) -> Result<Option<Error>> {
+        let table = MountTable::read()?;
+        let there = table.mounted_at(Path::new(target_path(self.pool)?));
+        Ok(there.filter(|there| !(self.is_ours)(there)).map(|there| self.taken(there)))
     }
 
     fn open(&self) -> Result<Option<Directory>> {
