@@ -36,10 +36,13 @@ test-host: ## what `make install` installs, in a Debian with real systemd
 	@scripts/as-root.sh env POOLD_UNIT_TESTS="$$($(CARGO) test $(CARGOFLAGS) --no-run --lib 2>&1 | \
 		sed -n 's/^ *Executable .*(\(.*\))$$/\1/p')" tests/host/run.sh
 
-.PHONY: test-vm test-vm-zfs
-test-vm: ## what `make install` installs, in a machine of its own with disks; STEPS="NAME..." for some only
+.PHONY: guest-programs test-vm test-vm-zfs
+guest-programs:
+	@scripts/setup.sh build
+	$(CARGO) build $(CARGOFLAGS) --profile guest --bins
+
+test-vm: guest-programs ## what `make install` installs, in a machine of its own with disks; STEPS="NAME..." for some only
 	@scripts/setup.sh guest
-	$(CARGO) build $(CARGOFLAGS) --bins
 	@scripts/as-root.sh tests/guest/run.sh $(STEPS)
 
 test-vm-zfs: ## builds what test-vm needs for ZFS, once (four minutes)

@@ -2,13 +2,14 @@
 # The guest tier: poold, installed by `make install`, in a Debian of its own under QEMU: its kernel, systemd, udev, bus and
 # polkit, and disks to do anything with.
 #
-#   tests/guest/run.sh [-v] [--cold] [NAME...]    all step files, or these of tests/guest/steps
+#   tests/guest/run.sh [-v] [--cold] [--quick] [NAME...]    all step files, or these of tests/guest/steps
 #
 #   -v       each command of each step
 #   --cold   boots even those that could go on from the frozen machine
+#   --quick  without the step files that say `quick: no`, which take long
 #
 # Needs root and what `scripts/setup.sh guest` installs. The image is built once (image.sh); `make test-vm-zfs` adds ZFS.
-# POOLD_BUILD is where the programs were built (default target/debug, else target/release).
+# POOLD_BUILD is where the programs were built (default: where they were built last, below target).
 # Prints a RESULT line a step and a count; leaves nothing behind but the cache, however it ends.
 #
 # To add a step, add to a file of tests/guest/steps or write another: functions, and a `step FUNCTION` for each. The first
@@ -35,6 +36,7 @@
 #
 #     # boot: cold      a real boot; `reboot` between two steps then reboots the guest
 #     # needs: zfs      a skip without the ZFS modules
+#     # quick: no       a skip with --quick
 #     # limit: 1800     seconds until its guest is taken to hang (600)
 set -uo pipefail
 
@@ -52,11 +54,12 @@ no_run() {
     exit 1
 }
 
-cold=() trace=() names=()
+cold=() trace=() quick='' names=()
 for word in "$@"; do
     case $word in
         --cold) cold=(--cold) ;;
         -v) trace=(--trace) ;;
+        --quick) quick=yes ;;
         -*) sed -n '/^#   tests/,/^$/s/^# *//p' "$0" >&2; exit 2 ;;
         *) names+=("$(basename "$word" .sh)") ;;
     esac
@@ -71,9 +74,14 @@ done
 for program in qemu-system-x86_64 qemu-img mmdebstrap cpio busybox; do
     command -v "$program" >/dev/null || skip_all "$program is not installed: scripts/setup.sh guest"
 done
-build=${POOLD_BUILD:-$tree/target/debug}
-[ -x "$build/poold" ] || build=$tree/target/release
-[ -x "$build/poold" ] || no_run build "no poold in $build: run 'make build'"
+build=${POOLD_BUILD:-}
+if [ ! "$build" ]; then
+    for kind in guest debug release; do
+        [ -x "$tree/target/$kind/poold" ] || continue
+        [ "$build" ] && [ ! "$tree/target/$kind/poold" -nt "$build/poold" ] || build=$tree/target/$kind
+    done
+fi
+[ -x "$build/poold" ] || no_run build "no poold in ${build:-target}: run 'make guest-programs'"
 
 # What other runs left that were killed.
 for stale in "${TMPDIR:-/var/tmp}"/poold-guest.*.*; do
@@ -113,15 +121,19 @@ truncate -s 256M "$work/job.tar"
 heading() { sed -n "/^#/!q; s/^# $2: *//p" "$here/steps/$1.sh"; }
 
 touch "$work/results"
-quiet=(--quiet)
-[ ${#names[@]} -gt 1 ] || quiet=()
+quietly=(--quiet)
+[ ${#names[@]} -gt 1 ] || quietly=()
 for name in "${names[@]}"; do
     if [ "$(heading "$name" needs)" = zfs ] && [ "$(cat "$image/zfs")" = no ]; then
         echo "RESULT guest $name skip no ZFS modules: make test-vm-zfs builds them" | tee -a "$work/results"
         continue
     fi
+    if [ "$quick" ] && [ "$(heading "$name" quick)" = no ]; then
+        echo "RESULT guest $name skip takes long: make test-vm runs it" | tee -a "$work/results"
+        continue
+    fi
     limit=$(heading "$name" limit)
-    options=("${trace[@]}" "${quiet[@]}" "${cold[@]}" --limit "${limit:-600}")
+    options=("${trace[@]}" "${quietly[@]}" "${cold[@]}" --limit "${limit:-600}")
     [ "$(heading "$name" boot)" != cold ] || options+=(--cold)
     setpriv --pdeathsig TERM "$here/machine.py" run --image "$image" --work "$work" "${options[@]}" "$name" &
     running+=($!)

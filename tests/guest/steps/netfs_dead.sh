@@ -102,14 +102,19 @@ XML
     poolctl undefine images
     umount /mnt/share
     poolctl stop dead
+    poolctl undefine dead
 }
+
+waits_for() { is "$(pool_property "$1" waiting-for)" "$2"; }
 
 # Nobody asks for the start again.
 what_waits_for_its_server_starts_when_that_does() {
+    # One that was stopped by hand would stay so.
+    share dead 127.0.0.1 | define dead
     systemctl stop nfs-server.service
     poolctl autostart dead
     refused Inaccessible poolctl autostart
-    wait_for 60 "it says what it waits for" is "$(pool_property dead waiting-for)" "server 127.0.0.1"
+    wait_for 60 "it says what it waits for" waits_for dead "server 127.0.0.1"
     others_answer
     systemctl start nfs-server.service
     wait_for 180 "it is active" pool_is dead active
