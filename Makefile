@@ -41,9 +41,9 @@ guest-programs:
 	@scripts/setup.sh build
 	$(CARGO) build $(CARGOFLAGS) --profile guest --bins
 
-test-vm: guest-programs ## what `make install` installs, in a machine of its own with disks; STEPS="NAME..." for some only
+test-vm: guest-programs ## what `make install` installs, in a machine of its own with disks; STEPS="NAME..." for some only, QUICK=1 without the long ones
 	@scripts/setup.sh guest
-	@scripts/as-root.sh tests/guest/run.sh $(STEPS)
+	@scripts/as-root.sh tests/guest/run.sh $(if $(QUICK),--quick) $(STEPS)
 
 test-vm-zfs: ## builds what test-vm needs for ZFS, once (four minutes)
 	@scripts/setup.sh guest

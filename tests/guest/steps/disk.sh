@@ -169,30 +169,96 @@ XML
 }
 step a_creation_that_is_killed_leaves_nothing
 
-a_multipath_map_is_a_disk_too() {
-    local map pool=mp
-    modprobe dm-multipath || skip "no dm-multipath"
-    modprobe scsi_debug num_tgts=1 vpd_use_hostno=0 add_host=2 dev_size_mb=256 delay=0
-    settle
-    mkdir -p /etc/multipath
-    printf 'defaults {\n user_friendly_names yes\n find_multipaths no\n}\nblacklist {\n device {\n  vendor QEMU\n }\n devnode "^vd"\n}\n' >/etc/multipath.conf
-    systemctl restart multipathd
-    wait_for 30 "there is a map" sh -c 'multipath -ll | grep -q scsi_debug'
-    map=/dev/mapper/$(dmsetup ls --target multipath | head -n 1 | cut -f 1)
+# Nothing of the usual size fits: a table counts in sectors, and so does the kernel's BLKPG in bytes.
+a_disk_with_large_sectors() {
+    local name pool=large
+    name=$(basename "$(scsi_debug num_tgts=1 sector_size=4096 dev_size_mb=128)")
+    is "$(blockdev --getss "/dev/$name")" 4096
     define "$pool" --build --start <<XML
-<pool type='disk'><name>$pool</name><source><device path='$map'/><format type='gpt'/></source>
+<pool type='disk'><name>$pool</name><source><device path='/dev/$name'/><format type='gpt'/></source>
   <target><path>/dev</path></target></pool>
 XML
-    poolctl vol create "$pool/$(basename "$map")-part1" 32M
-    test -b "$map-part1"
-    is "$(bytes "$map-part1")" $((32 << 20))
-    poolctl vol resize "$pool/$(basename "$map")-part1" 64M
-    is "$(bytes "$map-part1")" $((64 << 20))
-    qemu_opens "$map-part1" raw $((64 << 20))
-    poolctl vol delete "$pool/$(basename "$map")-part1"
-    wait_for 30 "its map is gone" not test -e "$map-part1"
+    poolctl vol create "$pool/${name}1" 32M
+    poolctl vol create "$pool/${name}2" 16M
+    is "$(bytes "/dev/${name}1")" $((32 << 20))
+    is "$(parted -sm "/dev/$name" unit B print | sed -n 's/^1:[^:]*:[^:]*:\([0-9]*\)B.*/\1/p')" $((32 << 20))
+    poolctl vol resize "$pool/${name}2" 32M
+    is "$(bytes "/dev/${name}2")" $((32 << 20))
+    partprobe "/dev/$name"
+    settle
+    is "$(bytes "/dev/${name}1") $(bytes "/dev/${name}2")" "$((32 << 20)) $((32 << 20))"
+    qemu_opens "/dev/${name}1" raw $((32 << 20))
     poolctl stop "$pool"
-    poolctl delete "$pool"
+    poolctl delete "$pool" --volumes
     poolctl undefine "$pool"
+    settle
+    modprobe -r scsi_debug
+}
+step a_disk_with_large_sectors
+
+# The format lvm2: no table and no volumes, for a volume group to be made on it.
+a_disk_that_is_a_physical_volume() {
+    local pool=pv
+    disk_pool "$pool" disk0 lvm2
+    refused NotBuilt poolctl start "$pool"
+    poolctl build "$pool"
+    is "$(pvs --noheadings -o pv_name,vg_name "$(disk disk0)" | xargs)" "$(disk disk0)"
+    refused AlreadyBuilt poolctl build "$pool"
+    poolctl start "$pool"
+    has_volumes "$pool" ''
+    refused NotSupported poolctl vol create "$pool/vda1" 16M
+    poolctl stop "$pool"
+    vgcreate -q --setautoactivation n on-it "$(disk disk0)"
+    # LVM refuses what is in a group.
+    refused ToolFailed poolctl delete "$pool"
+    vgremove -q on-it
+    poolctl delete "$pool"
+    not pvs "$(disk disk0)"
+    poolctl undefine "$pool"
+}
+step a_disk_that_is_a_physical_volume
+
+# map_pool [ATTRIBUTE]: a pool of the multipath map, with an attribute of its device.
+map_pool() {
+    define mp --build --start <<XML
+<pool type='disk'><name>mp</name><source><device path='$map' $*/><format type='gpt'/></source>
+  <target><path>/dev</path></target></pool>
+XML
+}
+# is_partition NAME: of that name it is made, grows, is opened and goes.
+is_partition() {
+    poolctl vol create "mp/$1" 32M
+    is "$(bytes "/dev/mapper/$1")" $((32 << 20))
+    is "$(volume "mp/$1" path)" "/dev/mapper/$1"
+    poolctl vol resize "mp/$1" 40M
+    is "$(bytes "/dev/mapper/$1")" $((40 << 20))
+    qemu_opens "/dev/mapper/$1" raw $((40 << 20))
+    hold "/dev/mapper/$1" raw
+    refused Busy poolctl vol delete "mp/$1"
+    let_go "/dev/mapper/$1"
+    poolctl vol delete "mp/$1"
+    wait_for 30 "its map is gone" not test -e "/dev/mapper/$1"
+}
+a_multipath_map_is_a_disk_too() {
+    local map name
+    scsi_debug num_tgts=1 vpd_use_hostno=0 add_host=2 dev_size_mb=64
+    printf '%s\n' 'defaults {' ' user_friendly_names yes' ' find_multipaths no' '}' \
+        'blacklist {' ' devnode "^vd"' ' device {' '  vendor QEMU' ' }' '}' >/etc/multipath.conf
+    systemctl start multipathd
+    wait_for 60 "there is a map" test -e /dev/mapper/mpatha
+    map=/dev/mapper/mpatha name=mpatha
+    map_pool
+    is_partition "$name-part1"
+    poolctl stop mp
+    poolctl delete mp
+    poolctl undefine mp
+    settle
+    map_pool "part_separator='yes'"
+    refused InvalidArgument poolctl vol create "mp/$name-part1" 32M
+    is_partition "${name}p1"
+    poolctl stop mp
+    poolctl delete mp
+    poolctl undefine mp
+    systemctl stop multipathd
 }
 step a_multipath_map_is_a_disk_too

@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # limit: 1800
 # What a pool of each type says when a device answers nothing, as docs/failures.md has it.
 # shellcheck source=/dev/null

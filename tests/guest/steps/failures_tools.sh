@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # limit: 1800
 # What a pool of each type says when a program or room is missing, as docs/failures.md has it.
 # shellcheck source=/dev/null

@@ -62,6 +62,7 @@ make_iso() {
     genisoimage -quiet -R -o "$work/iso" "$work/content"
     dd if="$work/iso" of="$(disk disk0)" bs=1M conv=fsync status=none
 }
+make_ntfs() { mkfs.ntfs --quiet --fast "$(disk disk0)"; }
 why_not_built() {
     on_blank_disk "$1" >&2
     poolctl build data 2>&1 | sed -n 's/.*: //p'
@@ -85,7 +86,37 @@ for format in gfs2 ocfs2 udf vfat xfs ext2 ext3 ext4; do
     step "format_$format" is_built_and_mounted "$format"
 done
 step format_auto is_mounted auto make_btrfs
+step format_auto_ntfs is_mounted auto make_ntfs
 step format_iso9660 is_mounted iso9660 make_iso
 step format_gfs is_refused gfs NotSupported
 step format_vmfs is_refused vmfs NotSupported
 step format_hfs+ is_refused hfs+ ToolMissing
+
+# As after a boot without it; nobody calls poold when it comes.
+a_pool_waits_for_its_disk() {
+    local disk
+    disk=$(disk scsi0)
+    define late --build --autostart <<XML
+<pool type='fs'><name>late</name><source><device path='$disk'/><format type='ext4'/></source>
+<target><path>/srv/late</path></target></pool>
+XML
+    unplug scsi0
+    poolctl autostart || true
+    pool_is late inactive
+    is "$(pool_property late waiting-for)" "device $disk"
+    plug_in
+    wait_for 60 "the pool is active" pool_is late active
+    poolctl vol create late/one 16M
+    qemu_opens /srv/late/one raw $((16 << 20))
+
+    # And one that is pulled while it is mounted.
+    unplug scsi0
+    wait_for 30 "it is inaccessible" pool_is late inaccessible
+    poolctl stop late
+    plug_in
+    poolctl start late
+    qemu_opens /srv/late/one raw $((16 << 20))
+    poolctl stop late
+    poolctl undefine late
+}
+step a_pool_waits_for_its_disk

@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# limit: 1800
 # What the unit forbids the service, enforced by systemd and this kernel; and that all types work nevertheless.
 
 # 10 is a service without any confinement. It may become better, not worse.

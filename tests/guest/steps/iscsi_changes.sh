@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # limit: 1200
 # Pools of the type iscsi on a target of the kernel's own: what others do to its sessions and units, and a target that dies.
 

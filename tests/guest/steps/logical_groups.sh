@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# quick: no
 # Volume groups as pools: started, stopped, adopted, and which of them are refused.
 # limit: 1500
 # shellcheck disable=SC2154 # work

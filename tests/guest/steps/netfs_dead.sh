@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # A server that is frozen (its packets are dropped), stopped and away: what the pool on it says, that all else goes on, and
 # that it comes back without help.
 # limit: 900

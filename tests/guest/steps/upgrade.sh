@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# limit: 1800
 # The service is replaced while its pools are in use.
 
 a_pool_with_a_held_volume_outlives_an_upgrade() {

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # needs: zfs
 # limit: 900
 # Pools of the type zfs: a zpool of its own, and a dataset of somebody else's.
@@ -38,6 +38,12 @@ volumes_are_thick_and_thin() {
     poolctl vol create tank/thick 64M
     poolctl vol create tank/thin 256M --allocation 0
     has_volumes tank thick thin
+    is "$(volume tank/thick provisioning) $(volume tank/thin provisioning)" "thick thin"
+    poolctl vol create tank/said 64M --provisioning thin
+    is "$(zfs get -Hp -o value refreservation tank/said)" 0
+    is "$(volume tank/said provisioning)" thin
+    refused InvalidArgument poolctl vol create tank/other 64M --provisioning sparse
+    poolctl vol delete tank/said
     is "$(bytes /dev/zvol/tank/thick)" $((64 << 20))
     is "$(volume tank/thin capacity)" "$(zfs get -Hp -o value volsize tank/thin)"
     is "$(zfs get -Hp -o value refreservation tank/thin)" 0
@@ -84,6 +90,9 @@ sizes_change() {
     refused Busy poolctl vol delete tank/thick
     refused Busy poolctl stop tank
     let_go /dev/zvol/tank/thick
+    # Somebody else made it larger; what the pool knew does not count.
+    zfs set volsize=128M tank/thick
+    refused InvalidArgument poolctl vol resize tank/thick 100M
     refused InvalidArgument poolctl vol resize tank/thick 32M
     poolctl vol resize tank/thick 32M --shrink
     is "$(zfs get -Hp -o value volsize tank/thick)" $((32 << 20))
@@ -126,6 +135,30 @@ a_stop_exports_what_was_imported() {
     not imported tank
 }
 step a_stop_exports_what_was_imported
+
+# A zpool that another host had imported last is not taken from it.
+a_zpool_of_another_host_is_refused() {
+    local path
+    path=$(disk disk3)
+    parted -s "$path" mklabel gpt mkpart one 1MiB 97MiB mkpart two 101MiB 197MiB
+    settle
+    cat /sys/module/spl/parameters/spl_hostid >"$work/hostid"
+    echo 12345 >/sys/module/spl/parameters/spl_hostid
+    zpool create -o cachefile=none -m none foreign "$path-part1"
+    zpool sync foreign
+    # As it is on the disk while the other host uses it.
+    dd if="$path-part1" of="$path-part2" bs=1M conv=fsync status=none
+    zpool destroy foreign
+    cat "$work/hostid" >/sys/module/spl/parameters/spl_hostid
+    define foreign <<XML
+<pool type='zfs'><name>foreign</name><source><name>foreign</name><device path='$path-part2'/></source></pool>
+XML
+    refused Conflict poolctl start foreign
+    not imported foreign
+    poolctl undefine foreign
+    wipefs --all --force --quiet "$path-part1" "$path-part2" "$path"
+}
+step a_zpool_of_another_host_is_refused
 
 a_dataset_is_a_pool_in_somebodys_zpool() {
     zpool_pool images tank/images
