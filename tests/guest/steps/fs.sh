@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # Pools of the type fs: its formats on this kernel. (Refusals, adoption and what
 # dies half-way are the bus tier's.)
 # limit: 1500

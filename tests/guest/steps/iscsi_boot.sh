@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # A pool of a volume group on units of an iSCSI target, and one of a file system on a volume of that, over a reboot.
 # boot: cold
 # limit: 1200

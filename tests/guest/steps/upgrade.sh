@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # limit: 1800
 # The service is replaced while its pools are in use.
 
