@@ -202,10 +202,10 @@ a_disk_that_is_a_physical_volume() {
     disk_pool "$pool" disk0 lvm2
     refused NotBuilt poolctl start "$pool"
     poolctl build "$pool"
-    is "$(pvs --noheadings -o pv_name,vg_name "$(disk disk0)" | xargs)" "$(disk disk0)"
+    is "$(pvs --noheadings -o pv_name,vg_name "$(disk disk0)" | xargs)" "$(readlink -f "$(disk disk0)")"
     refused AlreadyBuilt poolctl build "$pool"
     poolctl start "$pool"
-    has_volumes "$pool" ''
+    has_volumes "$pool"
     refused NotSupported poolctl vol create "$pool/vda1" 16M
     poolctl stop "$pool"
     vgcreate -q --setautoactivation n on-it "$(disk disk0)"
@@ -218,44 +218,28 @@ a_disk_that_is_a_physical_volume() {
 }
 step a_disk_that_is_a_physical_volume
 
-# map_pool [ATTRIBUTE]: a pool of the multipath map, with an attribute of its device.
-map_pool() {
-    define mp --build --start <<XML
-<pool type='disk'><name>mp</name><source><device path='$map' $*/><format type='gpt'/></source>
-  <target><path>/dev</path></target></pool>
-XML
-}
-# is_partition NAME: of that name it is made, grows, is opened and goes.
-is_partition() {
-    poolctl vol create "mp/$1" 32M
-    is "$(bytes "/dev/mapper/$1")" $((32 << 20))
-    is "$(volume "mp/$1" path)" "/dev/mapper/$1"
-    poolctl vol resize "mp/$1" 40M
-    is "$(bytes "/dev/mapper/$1")" $((40 << 20))
-    qemu_opens "/dev/mapper/$1" raw $((40 << 20))
-    hold "/dev/mapper/$1" raw
-    refused Busy poolctl vol delete "mp/$1"
-    let_go "/dev/mapper/$1"
-    poolctl vol delete "mp/$1"
-    wait_for 30 "its map is gone" not test -e "/dev/mapper/$1"
-}
 a_multipath_map_is_a_disk_too() {
-    local map name
+    local name=mpatha-part1 device=/dev/mapper/mpatha-part1
     scsi_debug num_tgts=1 vpd_use_hostno=0 add_host=2 dev_size_mb=64
     printf '%s\n' 'defaults {' ' user_friendly_names yes' ' find_multipaths no' '}' \
         'blacklist {' ' devnode "^vd"' ' device {' '  vendor QEMU' ' }' '}' >/etc/multipath.conf
     systemctl start multipathd
     wait_for 60 "there is a map" test -e /dev/mapper/mpatha
-    map=/dev/mapper/mpatha name=mpatha
-    map_pool
-    is_partition "$name-part1"
-    poolctl stop mp
-    poolctl delete mp
-    poolctl undefine mp
-    settle
-    map_pool "part_separator='yes'"
-    refused InvalidArgument poolctl vol create "mp/$name-part1" 32M
-    is_partition "${name}p1"
+    define mp --build --start <<XML
+<pool type='disk'><name>mp</name><source><device path='/dev/mapper/mpatha'/><format type='gpt'/></source>
+  <target><path>/dev</path></target></pool>
+XML
+    poolctl vol create "mp/$name" 32M
+    is "$(bytes "$device")" $((32 << 20))
+    is "$(volume "mp/$name" path)" "$device"
+    poolctl vol resize "mp/$name" 40M
+    is "$(bytes "$device")" $((40 << 20))
+    qemu_opens "$device" raw $((40 << 20))
+    hold "$device" raw
+    refused Busy poolctl vol delete "mp/$name"
+    let_go "$device"
+    poolctl vol delete "mp/$name"
+    wait_for 30 "its map is gone" not test -e "$device"
     poolctl stop mp
     poolctl delete mp
     poolctl undefine mp
