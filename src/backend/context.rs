@@ -28,13 +28,10 @@ pub struct OpContext {
     pub known: Arc<dyn KnownVolumes>,
     /// Passphrases.
     pub secrets: Arc<dyn Secrets>,
-    /// A directory of root's alone for what a program has to be given by file; emptied when poold
-    /// starts.
+    /// A directory of root's alone for files that only programs of ours see; emptied when poold starts.
     pub private: Arc<Path>,
     /// Where it says how it did what it did.
     pub findings: Findings,
-    /// A directory of root's for what is gone after a reboot.
-    pub scratch: Arc<Path>,
 }
 
 /// How far an operation is, in bytes; clones share the numbers.

@@ -314,9 +314,8 @@ impl ImagePool for Fs {
 
     fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         let def = &pool.def;
-        let asked = def.mount_options.iter().any(|option| option == "ro");
-        let Some(mount) = mount::mount_of(pool)?.filter(Mount::is_read_only) else { return Ok(()) };
-        if asked || READ_ONLY.contains(&mount.fs_type.as_str()) {
+        let Some(mount) = mount::unasked_read_only(pool)? else { return Ok(()) };
+        if READ_ONLY.contains(&mount.fs_type.as_str()) {
             return Ok(());
         }
         Err(Error::new(

@@ -191,6 +191,21 @@ impl ActivePool {
         Error::io(format_args!("volume {name} in pool {}: {what}", self.def.name), error)
     }
 
+    /// The error of a volume whose storage, `what`, has another size than when it was read: it may be
+    /// something else.
+    pub(crate) fn other_size(
+        &self,
+        volume: &Volume,
+        what: impl std::fmt::Display,
+        size: u64,
+    ) -> Error {
+        let had = volume.physical;
+        let what = format!(
+            "{what} has {size} bytes and not {had} as it had; refresh the pool and look at it again"
+        );
+        self.volume_error(ErrorKind::Conflict, &volume.name, what)
+    }
+
     /// An error that does not say which volume of it it is of.
     pub(crate) fn of_volume(&self, name: &VolumeName, error: Error) -> Error {
         error.context(format_args!("volume {name} in pool {}", self.def.name))

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 /// Publishes the pools that the store has, as they were when the daemon before ended.
 pub(super) fn publish_kept(shared: &Arc<Shared>) {
-    crate::host::sweep_served(shared.store.run_dir());
+    crate::host::sweep_private(&shared.store.private());
     let (stored, mut problems) = shared.store.pools();
     let (states, damaged) = shared.store.run_states();
     problems.extend(damaged);

@@ -235,7 +235,6 @@ impl Run<'_> {
             secrets: Arc::new(EngineSecrets(Arc::clone(self.shared))),
             private: self.shared.store.private(),
             findings: self.job.map(|job| job.findings.clone()).unwrap_or_default(),
-            scratch: self.shared.store.run_dir().into(),
         };
         (context, journal)
     }

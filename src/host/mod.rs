@@ -37,7 +37,7 @@ pub use network::NetworkWatch;
 pub use own_process::{exit_now, give_back_freed_memory, take_passed_descriptors};
 pub use packages::{missing as tool_missing, program_and_packages};
 pub use sealed::Sealed;
-pub use served::{Server, serve, sweep_served};
+pub use served::{Server, serve, sweep_private};
 pub use tool::{Command, Host, Output, SystemHost};
 pub use uevents::{DeviceEvent, DeviceEvents};
 pub use way::{Trust, is_roots, open_image, reopen, walk};

@@ -30,8 +30,6 @@ const HEARING: Duration = Duration::from_secs(2);
 /// What it says when what reaches a kind of server is not installed, and what has that.
 const NO_DRIVER: &str = "Unknown driver";
 const DRIVERS: &str = "qemu-block-extra (Debian) or qemu-block-rbd, qemu-block-iscsi ... (Fedora)";
-/// What mount points begin and end with.
-const MOUNT_POINT: (&str, &str) = (".poold-served-", ".tmp");
 
 /// A program that serves an image; it ends when this is dropped, after which nothing can be read or
 /// written any more.
@@ -151,8 +149,7 @@ struct MountPoint {
 
 impl MountPoint {
     fn make(directory: &Path) -> io::Result<Self> {
-        let (before, after) = MOUNT_POINT;
-        let path = directory.join(format!("{before}{}{after}", Uuid::new_v4().simple()));
+        let path = directory.join(format!("served-{}", Uuid::new_v4().simple()));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Self { device: file.metadata()?.dev(), path })
     }
@@ -168,7 +165,7 @@ impl Drop for MountPoint {
     }
 }
 
-/// Takes a mount point away, and what is mounted on it.
+/// Takes a file away, and what is mounted on it.
 fn remove(path: &Path) {
     // One that nothing was mounted on says so.
     let _ = umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
@@ -179,16 +176,10 @@ fn remove(path: &Path) {
     }
 }
 
-/// Removes the mount points that a daemon that died left in a directory.
-pub fn sweep_served(directory: &Path) {
+/// Empties the directory of files that only programs of ours see, of what a daemon that died left in it.
+pub fn sweep_private(directory: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let (before, after) = MOUNT_POINT;
-    for entry in entries {
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with(before) && name.ends_with(after)) {
-            remove(&entry.path());
-        }
-    }
+    entries.for_each(|entry| remove(&entry.path()));
 }
 
 #[cfg(test)]
@@ -208,6 +199,15 @@ mod tests {
 
     fn node(image: &Path) -> serde_json::Value {
         json!({ "driver": "raw", "file": { "driver": "file", "filename": image.to_str() } })
+    }
+
+    #[test]
+    fn what_a_daemon_that_died_left_is_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("cifs-1"), "password=x").unwrap();
+        sweep_private(directory.path());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        sweep_private(&directory.path().join("none"));
     }
 
     #[test]

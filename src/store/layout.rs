@@ -88,11 +88,6 @@ impl Layout {
         ] {
             atomic::sweep(dir);
         }
-        for name in atomic::names(&self.private).unwrap_or_default() {
-            if let Err(error) = atomic::remove(&self.private, &name) {
-                tracing::warn!("{error}");
-            }
-        }
     }
 
     /// Runs `write`; when a directory is missing (somebody removed it), makes it and tries again.

@@ -97,7 +97,7 @@ impl Store {
         })
     }
 
-    /// `run/poold/private` below the root: for root alone, empty when the store is opened.
+    /// `run/poold/private` below the root: for root alone.
     pub fn private(&self) -> std::sync::Arc<Path> {
         self.layout.private.as_path().into()
     }

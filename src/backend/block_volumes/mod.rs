@@ -150,13 +150,7 @@ impl<'a> BlockVolumes<'a> {
             .map_err(|error| self.pool.volume_failed(name, "cannot read its size", &error))?;
         match size == volume.physical {
             true => Ok(device),
-            false => {
-                let what = format!(
-                    "its device {path} has {size} bytes and not {} as it had; refresh the pool and look at it again",
-                    volume.physical
-                );
-                Err(self.pool.volume_error(ErrorKind::Conflict, name, what))
-            }
+            false => Err(self.pool.other_size(volume, format_args!("its device {path}"), size)),
         }
     }
 

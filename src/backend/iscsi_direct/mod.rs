@@ -95,13 +95,7 @@ impl<'a> Target<'a> {
         let size = unit.map_or(Ok(None), |unit| self.size(unit))?;
         match (unit, size) {
             (Some(unit), Some(size)) if size == volume.physical => Ok(unit),
-            (_, Some(size)) => {
-                let what = format!(
-                    "it has {size} bytes and not {} as it had; refresh the pool and look at it again",
-                    volume.physical
-                );
-                Err(pool.volume_error(ErrorKind::Conflict, &volume.name, what))
-            }
+            (_, Some(size)) => Err(pool.other_size(volume, "it", size)),
             _ => {
                 let what = "the target has it no more";
                 Err(pool.volume_error(ErrorKind::Inaccessible, &volume.name, what))
@@ -202,7 +196,7 @@ impl Backend for IscsiDirect {
             objects.push(format!("secret,id=chap,file={}", sealed.path()).into());
             kept = Some(sealed);
         }
-        serve(&node, objects, kept, write, &ctx.scratch, &ctx.limits)
+        serve(&node, objects, kept, write, &ctx.private, &ctx.limits)
             .map(|served| VolumeIo::served(served, volume.physical))
             .map_err(|error| pool.of_volume(&volume.name, error))
     }

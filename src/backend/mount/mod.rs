@@ -215,6 +215,12 @@ pub(super) fn mount_of(active: &ActivePool) -> Result<Option<Mount>> {
     Ok(found.cloned())
 }
 
+/// The mount of an active pool, if it can only be read and nobody asked for that.
+pub(super) fn unasked_read_only(active: &ActivePool) -> Result<Option<Mount>> {
+    let asked = active.def.mount_options.iter().any(|option| option == "ro");
+    Ok(mount_of(active)?.filter(|mount| mount.is_read_only() && !asked))
+}
+
 /// Whether the directory that was found is on what an active pool's start mounted, mounted anew: the
 /// kernel numbers a network file system's device by the mount, so that the number tells nothing.
 pub(super) fn is_mounted_again(active: &ActivePool, found: &Activation) -> Result<bool> {

@@ -135,14 +135,10 @@ impl ImagePool for NetFs {
     }
 
     fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
-        let def = &pool.def;
-        let asked = def.mount_options.iter().any(|option| option == "ro");
-        match mount::mount_of(pool)?.filter(Mount::is_read_only) {
-            Some(mount) if !asked => Err(Error::new(
-                ErrorKind::Inaccessible,
-                format!("pool {}: {} is mounted read-only", def.name, mount.source.display()),
-            )),
-            _ => Ok(()),
-        }
+        let Some(mount) = mount::unasked_read_only(pool)? else { return Ok(()) };
+        Err(Error::new(
+            ErrorKind::Inaccessible,
+            format!("pool {}: {} is mounted read-only", pool.def.name, mount.source.display()),
+        ))
     }
 }

@@ -19,20 +19,14 @@ impl Work<'_> {
         let named = |error| self.pool.of_volume(name, error);
         let session = self.session().map_err(named)?;
         let write = matches!(access, VolumeAccess::Write { .. });
-        let as_found =
-            !matches!(access, VolumeAccess::ReadUnchanged | VolumeAccess::Write { force: false });
-        if !as_found {
+        if matches!(access, VolumeAccess::ReadUnchanged | VolumeAccess::Write { force: false }) {
             self.check_unused(&session, name)?;
         }
         let Some(info) = list::info(&session, name.as_str()).map_err(named)? else {
             return Err(self.pool.volume_error(ErrorKind::NotFound, name, "it is gone"));
         };
         if info.size != volume.physical {
-            let what = format!(
-                "it has {} bytes and not {} as it had; refresh the pool and look at it again",
-                info.size, volume.physical
-            );
-            return Err(self.pool.volume_error(ErrorKind::Conflict, name, what));
+            return Err(self.pool.other_size(volume, "it", info.size));
         }
         self.serve(&session, name.as_str(), info.size, write).map_err(named)
     }
@@ -47,7 +41,7 @@ impl Work<'_> {
         let (node, configuration) = session.node(image);
         let ctx = self.ctx;
         let kept = (configuration, Opened::new(&self.cluster, image));
-        serve(&node, Vec::new(), kept, write, &ctx.scratch, &ctx.limits)
+        serve(&node, Vec::new(), kept, write, &ctx.private, &ctx.limits)
             .map(|served| VolumeIo::served(served, size))
     }
 

@@ -87,6 +87,14 @@ fn size(bytes: u64) -> String {
     format!("--size={bytes}B")
 }
 
+/// Says what to do when a name is another image's.
+fn taken(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Exists => Error::new(ErrorKind::Exists, "the name is taken; choose another"),
+        _ => error,
+    }
+}
+
 impl Work<'_> {
     pub(super) fn blocks(&self) -> BlockVolumes<'_> {
         BlockVolumes::new(self.pool, self.ctx)
@@ -155,10 +163,7 @@ impl Work<'_> {
         if thick {
             args.push("--thick-provision".to_owned());
         }
-        session.rbd(&["create"], &args).map(drop).map_err(|error| match error.kind() {
-            ErrorKind::Exists => Error::new(ErrorKind::Exists, "the name is taken; choose another"),
-            _ => error,
-        })
+        session.rbd(&["create"], &args).map(drop).map_err(taken)
     }
 
     /// A name for an image that is in the making; when the job does not end well it is removed.
@@ -181,10 +186,7 @@ impl Work<'_> {
             format!("--dest-pool={}", self.cluster.pool()),
             format!("--dest={name}"),
         ];
-        session.rbd(&["rename"], &args).map(drop).map_err(|error| match error.kind() {
-            ErrorKind::Exists => Error::new(ErrorKind::Exists, "the name is taken; choose another"),
-            _ => error,
-        })
+        session.rbd(&["rename"], &args).map(drop).map_err(taken)
     }
 
     /// Refuses (`Busy`) an image that a client has open, and names that. Whoever only looks at it, as a

@@ -96,7 +96,6 @@ pub fn context(world: &Arc<World>) -> OpContext {
         secrets: world.clone(),
         private: std::env::temp_dir().into(),
         findings: backend::Findings::default(),
-        scratch: std::env::temp_dir().into(),
     }
 }
 
