@@ -29,6 +29,8 @@ bus                                | ceph-osd                  | ceph-osd
 bus                                | rbd                       | ceph-common
 bus                                | qemu-storage-daemon       | qemu-system-common
 bus                                | /usr/share/doc/qemu-block-extra | qemu-block-extra
+bus                                | glusterd                  | glusterfs-server
+bus                                | /usr/sbin/ip              | iproute2
 bus                                | tgtd                      | tgt
 bus                                | iscsi-ls                  | libiscsi-bin
 fuzz                               | c++                       | g++

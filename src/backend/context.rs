@@ -4,7 +4,7 @@ use super::Undo;
 use crate::host::{Host, Limits};
 use crate::model::{Declaration, Result, SecretRef, SecretValue, Uuid, Volume, VolumeName};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +30,8 @@ pub struct OpContext {
     pub secrets: Arc<dyn Secrets>,
     /// A directory of root's alone for files that only programs of ours see; emptied when poold starts.
     pub private: Arc<Path>,
+    /// A directory of root's alone for mounts that only poold looks into; kept when poold ends.
+    pub mounts: Arc<Path>,
     /// Where it says how it did what it did.
     pub findings: Findings,
 }
@@ -131,4 +133,6 @@ pub trait KnownVolumes: Send + Sync {
     fn overlay_of(&self, path: &str) -> Option<String>;
     /// The volume that has this path, if a pool has it.
     fn by_path(&self, path: &str) -> Option<Arc<Volume>>;
+    /// The file or device of the volume that has this path, where this host can open it.
+    fn file_of(&self, path: &str) -> Option<PathBuf>;
 }

@@ -295,7 +295,7 @@ impl ImagePool for Fs {
         Ok(())
     }
 
-    fn check_storage(&self, pool: &ActivePool) -> Result<()> {
+    fn check_storage(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         let Some(mount) = mount::mount_of(pool)? else { return Ok(()) };
         let source = Path::new(&mount.source);
         if !source.starts_with("/dev") {

@@ -9,6 +9,7 @@ mod device;
 mod dir;
 mod disk;
 mod fs;
+mod gluster;
 mod image_directory;
 mod images;
 mod iscsi;
@@ -33,7 +34,7 @@ mod zfs;
 use crate::host::DeviceEvent;
 use crate::model::{
     Error, ErrorKind, FreeExtent, PoolDef, PoolType, Result, Source, Usage, Uuid, Volume,
-    VolumeDef, VolumeName, WipeAlgorithm,
+    VolumeDef, VolumeKind, VolumeName, WipeAlgorithm,
 };
 pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
@@ -138,7 +139,10 @@ pub struct Activation {
     /// That mount, for types that mount it.
     #[serde(default)]
     pub mount: Option<Mounted>,
-    /// Device and inode of the target directory; operations on another one are `Inaccessible`.
+    /// The directory on this host that has the volumes' files, for types whose target it is not.
+    #[serde(default)]
+    pub files: Option<String>,
+    /// Device and inode of the directory of volumes; operations on another one are `Inaccessible`.
     pub directory: Option<(u64, u64)>,
     /// When that was created (seconds, nanoseconds), where the file system knows it: numbers of
     /// devices and inodes are used again.
@@ -171,6 +175,23 @@ pub struct ActivePool {
 }
 
 impl ActivePool {
+    /// The directory on this host that has its volumes' files.
+    pub(crate) fn directory(&self) -> Result<&str> {
+        match &self.activation.files {
+            Some(files) => Ok(files),
+            None => target::target_path(&self.def),
+        }
+    }
+
+    /// The file or device of a volume of it, where this host can open it.
+    pub(crate) fn file_of(&self, volume: &Volume) -> Option<PathBuf> {
+        match (volume.kind, &self.activation.files) {
+            (VolumeKind::File | VolumeKind::Block, None) => Some(volume.path.as_ref().into()),
+            (VolumeKind::Network, Some(files)) => Some(Path::new(files).join(volume.name.as_str())),
+            _ => None,
+        }
+    }
+
     /// An error of one volume of it.
     pub(crate) fn volume_error(
         &self,
@@ -466,6 +487,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(dir::Dir),
         Arc::new(disk::Disk),
         Arc::new(fs::Fs),
+        Arc::new(gluster::Gluster),
         Arc::new(logical::Logical::default()),
         Arc::new(luns::Luns(scsi::Scsi::default())),
         Arc::new(luns::Luns(iscsi::Iscsi::default())),

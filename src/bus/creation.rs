@@ -73,7 +73,7 @@ pub(super) fn volume(
         name: VolumeName::new(name)?,
         key: None,
         kind: match format {
-            Some(VolumeFormat::Dir) => VolumeKind::Dir,
+            Some(VolumeFormat::Dir) => pool_type.info().directory_kind(),
             _ => pool_type.info().volume_kind,
         },
         capacity: (capacity > 0 || backing.is_none()).then_some(capacity),

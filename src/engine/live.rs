@@ -59,8 +59,10 @@ async fn follow_mounts(shared: Arc<Shared>) {
             shared.mounts.send_modify(|changes| *changes += 1);
             for pool in shared.pools() {
                 // Storage that appears nowhere on this host is not mounted.
-                let appears = pool.snapshot().def.target.is_some();
-                if appears && pool.look(|core| core.active.is_some()) {
+                let target = pool.snapshot().def.target.is_some();
+                let appears =
+                    |active: &Arc<ActivePool>| target || active.activation.mount.is_some();
+                if pool.look(|core| core.active.as_ref().is_some_and(appears)) {
                     pool.ask_check(&shared);
                 }
             }

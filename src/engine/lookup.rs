@@ -1,7 +1,7 @@
 //! Finding pools and volumes by name, uuid, path and key.
 
 use super::{Engine, PoolHandle, PoolState};
-use crate::model::{Error, ErrorKind, PoolType, Result, Uuid, VolumeName};
+use crate::model::{Error, ErrorKind, Result, Uuid, VolumeName, VolumePaths};
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl Engine {
             .ok_or_else(|| not_found(&format!("pool with the target path {path:?}")))
     }
 
-    /// The volume that has this path or key. A path below a target asks that pool only; a key
+    /// The volume that has this path or key. A path in a pool's directory asks that pool only; a key
     /// waits at most 5 s for pools that still load, and `NotFound` names them.
     pub async fn find_volume(&self, path_or_key: &str) -> Result<(PoolHandle, VolumeName)> {
         let wanted = clean(path_or_key);
@@ -36,8 +36,9 @@ impl Engine {
             .into_iter()
             .filter(|pool| {
                 let snapshot = pool.snapshot();
-                let target = snapshot.def.target_path().map(Path::new);
-                snapshot.state != PoolState::Inactive && target.is_some() && target == parent
+                let directory = snapshot.def.volume_directory();
+                let is_in = directory.is_some_and(|home| Some(Path::new(&*home)) == parent);
+                snapshot.state != PoolState::Inactive && is_in
             })
             .collect();
         for pool in &homes {
@@ -87,9 +88,9 @@ impl Engine {
             let snapshot = pool.snapshot();
             let mut volumes = snapshot.volumes.values();
             // As QEMU's options have it, too.
-            let wanted = match snapshot.def.pool_type {
-                PoolType::Rbd => wanted.strip_prefix("rbd:").unwrap_or(wanted),
-                _ => wanted,
+            let wanted = match snapshot.def.pool_type.info().volume_paths {
+                VolumePaths::Names(before) => wanted.strip_prefix(before).unwrap_or(wanted),
+                VolumePaths::Local | VolumePaths::Urls(_) => wanted,
             };
             let volume =
                 volumes.find(|each| each.key() == wanted || each.path.as_ref() == wanted)?;

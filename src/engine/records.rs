@@ -9,6 +9,7 @@ use crate::model::{Declaration, Error, ErrorKind, Result, Uuid, Volume, VolumeNa
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Declarations, kept by the store.
@@ -230,5 +231,12 @@ impl KnownVolumes for AllVolumes {
 
     fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
         self.0.snapshots().iter().find_map(|pool| pool.volume_at(path).cloned())
+    }
+
+    fn file_of(&self, path: &str) -> Option<PathBuf> {
+        self.0.pools().iter().find_map(|pool| {
+            let volume = pool.snapshot().volume_at(path).cloned()?;
+            pool.look(|core| core.active.clone())?.file_of(&volume)
+        })
     }
 }

@@ -234,6 +234,7 @@ impl Run<'_> {
             known: Arc::new(AllVolumes(Arc::clone(self.shared))),
             secrets: Arc::new(EngineSecrets(Arc::clone(self.shared))),
             private: self.shared.store.private(),
+            mounts: self.shared.store.mounts(),
             findings: self.job.map(|job| job.findings.clone()).unwrap_or_default(),
         };
         (context, journal)

@@ -74,6 +74,17 @@ pub fn mount_user(mount_point: &Path) -> Option<String> {
         .or_else(|| process_where(&|link| fs::read_link(link).is_ok_and(|to| inside(&to))))
 }
 
+/// Whether a process serves the FUSE mount at a path: of those that are not started by hand, such have
+/// the path as their last argument.
+pub fn is_served(mount_point: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok()).any(|line| {
+        let mut arguments = line.strip_suffix(b"\0").unwrap_or(&line).split(|byte| *byte == 0);
+        arguments.next_back() == Some(mount_point.as_os_str().as_bytes())
+    })
+}
+
 /// Another process that has the file at a path open, for a message ("qemu-nbd, process 123");
 /// none when it cannot be told.
 pub fn process(path: &Path) -> Option<String> {
@@ -114,6 +125,24 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.unwrap().ends_with(&format!("process {}", child.id())));
+    }
+
+    #[test]
+    fn who_serves_a_mount_names_it_last() {
+        let point = Path::new("/mnt/a place of its own");
+        assert!(!is_served(point));
+        let served = ["-c", "read wait", "client"];
+        let mut child =
+            Command::new("sh").args(served).arg(point).stdin(Stdio::piped()).spawn().unwrap();
+        // Until it has become that program, it is this one.
+        let found = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            is_served(point)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found);
+        assert!(!is_served(point));
     }
 
     #[test]

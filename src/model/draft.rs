@@ -7,7 +7,7 @@ mod source;
 use super::{
     Adapter, AuthKind, Error, ErrorKind, FcParent, Features, Need, Permissions, PoolDef, PoolName,
     PoolType, PoolTypeInfo, RefreshAllocation, Result, ScsiHost, SecretRef, Source, Target, Uuid,
-    VolumeKind, clean_path, unprintable,
+    clean_path, unprintable,
 };
 use source::{check_adapter, check_host, check_source_name, clean_dir, refuse_dash};
 
@@ -159,7 +159,7 @@ impl PoolDraft {
             part("features/cow", info.cow, self.features.cow.is_some()),
             part("refresh", info.refresh_allocation, self.refresh_allocation.is_some()),
             part("mount_opts", info.mount_options, !self.mount_options.is_empty()),
-            part("volume-permissions", may(info.volume_kind == VolumeKind::File), of_volumes),
+            part("volume-permissions", may(info.has_files()), of_volumes),
             part("config_opts", info.config_options, !self.config_options.is_empty()),
         ]
     }

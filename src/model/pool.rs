@@ -1,7 +1,9 @@
 //! What a pool is: its definition.
 
-use super::{PoolName, PoolType, Source, Uuid};
+use super::text::escape_url_path;
+use super::{PoolName, PoolType, Source, Uuid, VolumePaths};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// A pool's definition; equal definitions describe the same pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +31,40 @@ pub struct PoolDef {
 }
 
 impl PoolDef {
-    /// Who works with the pool's files: on a share the owner and group that its target states, as
-    /// the server may trust no root.
+    /// Who works with the pool's files: on a share the owner and group that its target states, or
+    /// where it has no target those of its new volumes, as the server may trust no root.
     pub fn access(&self) -> AccessIds {
-        let stated = self.target.as_ref().and_then(|target| target.permissions.as_ref());
-        match (self.pool_type, stated) {
-            (PoolType::NetFs, Some(stated)) => {
-                AccessIds { owner: stated.owner, group: stated.group }
-            }
-            _ => AccessIds::OURS,
+        let stated = match self.pool_type {
+            PoolType::NetFs => self.target.as_ref().and_then(|target| target.permissions.as_ref()),
+            PoolType::Gluster => self.volume_permissions.as_ref(),
+            _ => None,
+        };
+        let ids = |stated: &Permissions| AccessIds { owner: stated.owner, group: stated.group };
+        stated.map_or(AccessIds::OURS, ids)
+    }
+
+    /// What the paths of the pool's volumes have before the last slash, for types whose volumes
+    /// are in a directory: the target, or where the directory is on its server.
+    pub fn volume_directory(&self) -> Option<Cow<'_, str>> {
+        match self.pool_type.info().volume_paths {
+            VolumePaths::Urls(scheme) => self.url(scheme).map(Cow::Owned),
+            VolumePaths::Local | VolumePaths::Names(_) => self.target_path().map(Cow::Borrowed),
         }
+    }
+
+    /// `SCHEME://HOST[:PORT]/NAME[/DIRECTORY]`, as libvirt and QEMU spell it.
+    fn url(&self, scheme: &str) -> Option<String> {
+        let source = &self.source;
+        let (host, name) = (source.hosts.first()?, source.name.as_deref()?);
+        let server = host.name.trim_matches(['[', ']']);
+        let server = match server.contains(':') {
+            true => format!("[{server}]"),
+            false => server.to_owned(),
+        };
+        let port = host.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let path = [name, source.dir.as_deref().unwrap_or_default()].join("/");
+        let path = super::clean_path(&path);
+        Some(format!("{scheme}://{server}{port}/{}", escape_url_path(&path)))
     }
 
     /// The path of the target directory, if this pool has one.
@@ -132,5 +158,39 @@ impl RefreshAllocation {
     /// The one of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Default, Self::Capacity].into_iter().find(|one| one.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::HostAddress;
+
+    #[test]
+    fn files_on_a_server_have_urls() {
+        let mut pool = PoolDef {
+            pool_type: PoolType::Gluster,
+            name: PoolName::new("pool").unwrap(),
+            uuid: Uuid::nil(),
+            features: Features::default(),
+            source: Source {
+                hosts: vec![HostAddress { name: "nas".to_owned(), port: None }],
+                name: Some("vol".to_owned()),
+                dir: Some("/".to_owned()),
+                ..Source::default()
+            },
+            target: None,
+            refresh_allocation: None,
+            mount_options: Vec::new(),
+            config_options: Vec::new(),
+            volume_permissions: None,
+        };
+        assert_eq!(pool.volume_directory().unwrap(), "gluster://nas/vol");
+        pool.source.dir = Some("/a b/c".to_owned());
+        pool.source.hosts[0] = HostAddress { name: "fd00::1".to_owned(), port: Some(24008) };
+        let directory = pool.volume_directory().unwrap();
+        assert_eq!(directory, "gluster://[fd00::1]:24008/vol/a%20b/c");
+        let path = pool.pool_type.info().volume_path(&directory, "x y");
+        assert_eq!(path, "gluster://[fd00::1]:24008/vol/a%20b/c/x%20y");
     }
 }

@@ -1,5 +1,6 @@
 //! The fourteen types of pool, and what each needs and offers, as one table.
 
+use super::text::escape_url_path;
 use super::{AuthKind, Provisioning, VolumeFormat, VolumeKind};
 use std::fmt;
 
@@ -50,6 +51,17 @@ pub enum Need {
     Filled,
 }
 
+/// What the paths of volumes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumePaths {
+    /// Paths on this host.
+    Local,
+    /// Names on a server; QEMU's options have this before them.
+    Names(&'static str),
+    /// `SCHEME://HOST/NAME/DIRECTORY/VOLUME`, of files on a server.
+    Urls(&'static str),
+}
+
 /// What a type needs and offers; facts of the type, whether or not this host can do it.
 #[derive(Debug)]
 pub struct PoolTypeInfo {
@@ -69,6 +81,8 @@ pub struct PoolTypeInfo {
     pub provisionings: &'static [Provisioning],
     /// Kind of a volume unless it says otherwise.
     pub volume_kind: VolumeKind,
+    /// What the paths of volumes are.
+    pub volume_paths: VolumePaths,
     /// Fewest and most servers.
     pub hosts: (usize, usize),
     /// Fewest and most devices.
@@ -111,6 +125,7 @@ const PLAIN: PoolTypeInfo = PoolTypeInfo {
     default_volume_format: None,
     provisionings: &[],
     volume_kind: VolumeKind::Block,
+    volume_paths: VolumePaths::Local,
     hosts: (0, 0),
     devices: (0, 0),
     local_devices: true,
@@ -141,6 +156,7 @@ const NETWORK: PoolTypeInfo = PoolTypeInfo {
     volume_formats: IMAGE_FORMATS,
     default_volume_format: Some(VolumeFormat::Raw),
     volume_kind: VolumeKind::Network,
+    volume_paths: VolumePaths::Names(""),
     hosts: (1, 1),
     local_devices: false,
     target: Need::Never,
@@ -254,6 +270,7 @@ static TABLE: [PoolTypeInfo; 14] = [
     PoolTypeInfo {
         pool_type: PoolType::Rbd,
         name: "rbd",
+        volume_paths: VolumePaths::Names("rbd:"),
         hosts: (1, MANY),
         source_name: Need::Must,
         auth: Some(AuthKind::Ceph),
@@ -264,12 +281,14 @@ static TABLE: [PoolTypeInfo; 14] = [
     PoolTypeInfo {
         pool_type: PoolType::Sheepdog,
         name: "sheepdog",
+        volume_paths: VolumePaths::Names("sheepdog:"),
         source_name: Need::Filled,
         ..NETWORK
     },
     PoolTypeInfo {
         pool_type: PoolType::Gluster,
         name: "gluster",
+        volume_paths: VolumePaths::Urls("gluster"),
         dir: Need::Filled,
         source_name: Need::Filled,
         ..NETWORK
@@ -293,6 +312,31 @@ static TABLE: [PoolTypeInfo; 14] = [
         ..IMAGES
     },
 ];
+
+impl PoolTypeInfo {
+    /// Whether its volumes are files in a directory, on this host or on a server.
+    pub fn has_files(&self) -> bool {
+        self.volume_kind == VolumeKind::File || matches!(self.volume_paths, VolumePaths::Urls(_))
+    }
+
+    /// The kind of its volumes that are directories.
+    pub fn directory_kind(&self) -> VolumeKind {
+        match self.volume_kind {
+            VolumeKind::Network => VolumeKind::NetDir,
+            _ => VolumeKind::Dir,
+        }
+    }
+
+    /// The path of a volume in a directory, as [`PoolDef::volume_directory`] has that.
+    ///
+    /// [`PoolDef::volume_directory`]: super::PoolDef::volume_directory
+    pub fn volume_path(&self, directory: &str, name: &str) -> String {
+        match self.volume_paths {
+            VolumePaths::Urls(_) => format!("{directory}/{}", escape_url_path(name)),
+            VolumePaths::Local | VolumePaths::Names(_) => format!("{directory}/{name}"),
+        }
+    }
+}
 
 impl PoolType {
     /// All types, in libvirt's order.

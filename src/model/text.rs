@@ -16,9 +16,28 @@ pub fn clean_path(path: &str) -> String {
     }
 }
 
+/// A path as URLs have it: what has a meaning there is escaped, as libvirt does (libxml2's xmlSaveUri).
+pub(super) fn escape_url_path(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => escaped.push(char::from(byte)),
+            _ if b"-_.!~*'()/;@&=+$,".contains(&byte) => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_url_would_read_otherwise_is_escaped() {
+        assert_eq!(escape_url_path("vms/a_1.qcow2"), "vms/a_1.qcow2");
+        assert_eq!(escape_url_path("a b?#%é"), "a%20b%3F%23%25%C3%A9");
+    }
 
     #[test]
     fn paths_are_cleaned_as_libvirt_does() {

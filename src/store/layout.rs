@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 /// Directories and their modes, parents first. Ours are for root alone, except the one that holds
 /// the socket and the one that holds the configuration.
-const DIRECTORIES: [(&str, u32); 14] = [
+const DIRECTORIES: [(&str, u32); 15] = [
     ("run", 0o755),
     ("run/poold", 0o755),
     ("run/poold/pools", 0o700),
     ("run/poold/private", 0o700),
+    ("run/poold/mounts", 0o700),
     ("etc", 0o755),
     ("etc/poold", 0o755),
     ("etc/poold/pools", 0o700),
@@ -33,6 +34,8 @@ pub(super) struct Layout {
     pub(super) run_pools: PathBuf,
     /// What programs are given by file while they run.
     pub(super) private: PathBuf,
+    /// What pools without a target have mounted. Nothing in it is ever removed but empty directories.
+    pub(super) mounts: PathBuf,
     /// Definitions.
     pub(super) pools: PathBuf,
     /// Links to the definitions of pools that are started at boot.
@@ -52,6 +55,7 @@ impl Layout {
             run: root.join("run/poold"),
             run_pools: root.join("run/poold/pools"),
             private: root.join("run/poold/private"),
+            mounts: root.join("run/poold/mounts"),
             pools: root.join("etc/poold/pools"),
             autostart: root.join("etc/poold/autostart"),
             jobs: root.join("var/lib/poold/jobs"),

@@ -102,6 +102,11 @@ impl Store {
         self.layout.private.as_path().into()
     }
 
+    /// `run/poold/mounts` below the root: for root alone, and kept when poold ends.
+    pub fn mounts(&self) -> std::sync::Arc<Path> {
+        self.layout.mounts.as_path().into()
+    }
+
     /// `run/poold` below the root.
     pub fn run_dir(&self) -> &Path {
         &self.layout.run

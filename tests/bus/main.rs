@@ -12,6 +12,7 @@ mod documents;
 mod faults;
 mod formats;
 mod fs;
+mod gluster;
 mod hostile;
 mod iscsi_direct;
 mod kill9;
@@ -148,6 +149,13 @@ const CASES: &[runner::Case] = cases![
         one_odd_image_is_one_odd_image,
         a_cluster_that_is_gone_holds_up_nobody_and_comes_back,
         a_copy_that_dies_half_way_leaves_no_image,
+    },
+    gluster::{
+        files_serve_from_definition_to_end,
+        a_server_that_is_gone_holds_up_nobody_and_comes_back,
+        the_client_outlives_the_service_and_is_started_again,
+        on_a_volume_that_trusts_no_root_all_is_done_as_who_owns_the_volumes,
+        volumes_of_a_server_are_found_and_mounted_as_shares,
     },
     iscsi_direct::{
         units_serve_without_the_kernel,

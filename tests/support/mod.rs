@@ -1,10 +1,11 @@
 //! What the tiers that start the built programs share: a runner that prints results, a private bus, callers of
-//! any uid, a polkit agent, the interface documents, and a tracer that kills at a chosen step.
+//! any uid, a polkit agent, the interface documents, servers, and a tracer that kills at a chosen step.
 
 pub mod agent;
 pub mod call;
 pub mod caller;
 pub mod ceph;
+pub mod gluster;
 pub mod interfaces;
 pub mod runner;
 pub mod stuck;

@@ -45,15 +45,24 @@ impl World {
 
     /// The same with a text for poold.toml.
     pub async fn start_with(configuration: &str) -> Result<World> {
-        Self::make(configuration, &[]).await
+        Self::make(configuration, &[], None).await
     }
 
     /// A host that has no polkitd.
     pub async fn start_without_polkit() -> Result<World> {
-        Self::make("", &[("POOLD_NO_POLKIT", "1")]).await
+        Self::make("", &[("POOLD_NO_POLKIT", "1")], None).await
     }
 
-    async fn make(configuration: &str, environment: &[(&str, &str)]) -> Result<World> {
+    /// A host whose network is a process's.
+    pub async fn start_in_network_of(process: u32, configuration: &str) -> Result<World> {
+        Self::make(configuration, &[], Some(process)).await
+    }
+
+    async fn make(
+        configuration: &str,
+        environment: &[(&str, &str)],
+        network: Option<u32>,
+    ) -> Result<World> {
         let directory = tempfile::Builder::new().prefix("poold-test.").tempdir()?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open)?;
@@ -64,7 +73,15 @@ impl World {
             std::fs::write(root.join("etc/poold/poold.toml"), configuration)?;
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/private-bus.sh");
-        let mut bus = Command::new(script)
+        let mut bus = match network {
+            None => Command::new(script),
+            Some(process) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/proc/{process}/ns/net")).arg("--").arg(script);
+                command
+            }
+        };
+        let mut bus = bus
             .args(["--poold", POOLD, "--root"])
             .arg(&root)
             .envs(environment.iter().copied())

@@ -38,7 +38,7 @@ impl ImageDirectory<'_> {
         let name = &def.name;
         let format = match (def.format, def.kind) {
             (Some(format), _) => format,
-            (None, VolumeKind::Dir) => VolumeFormat::Dir,
+            (None, VolumeKind::Dir | VolumeKind::NetDir) => VolumeFormat::Dir,
             (None, _) => VolumeFormat::Raw,
         };
         self.check_new(def, format)?;
@@ -132,7 +132,9 @@ impl ImageDirectory<'_> {
 
     fn create_directory(&self, def: &VolumeDef) -> Result<()> {
         let name = &def.name;
-        if def.kind != VolumeKind::Dir && def.capacity.is_some_and(|capacity| capacity > 0) {
+        if def.kind != self.info().directory_kind()
+            && def.capacity.is_some_and(|capacity| capacity > 0)
+        {
             return Err(self.volume_error(
                 ErrorKind::InvalidArgument,
                 name,

@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
         file: &File,
     ) -> io::Result<Option<Volume>> {
         let (kind, size) = match stat.kind {
-            FileType::RegularFile => (VolumeKind::File, stat.size),
+            FileType::RegularFile => (self.place.info().volume_kind, stat.size),
             FileType::BlockDevice => (VolumeKind::Block, files::device_size(file)?),
             _ => return Ok(None),
         };
@@ -153,12 +153,12 @@ impl<'a> Reader<'a> {
         }
         let verdict = probe_file(file, size, hint, &mut self.header)?;
         let Some(declaration) = declared else {
-            describe(&mut volume, verdict, self.place.path);
+            describe(&mut volume, verdict, &self.place.outward);
             return Ok(Some(volume));
         };
         volume.incomplete = declaration.incomplete.map(String::into_boxed_str);
         if declaration.probed {
-            describe(&mut volume, verdict, self.place.path);
+            describe(&mut volume, verdict, &self.place.outward);
             return Ok(Some(volume));
         }
         let found = format_of(&verdict);
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
                 volume.capacity = 0;
             }
         } else if declaration.format != VolumeFormat::Raw {
-            describe(&mut volume, verdict, self.place.path);
+            describe(&mut volume, verdict, &self.place.outward);
             volume.format = declaration.format;
         }
         if declaration.backing.is_some()
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
     }
 
     fn directory_volume(&self, name: VolumeName, stat: &FileStat) -> Volume {
-        let mut volume = self.bare(name, VolumeKind::Dir, stat);
+        let mut volume = self.bare(name, self.place.info().directory_kind(), stat);
         volume.format = VolumeFormat::Dir;
         volume.capacity = stat.size;
         volume

@@ -1,4 +1,5 @@
-//! Symbolic links in the directory, followed only where nobody but root has a hand in them.
+//! Symbolic links in the directory, followed only where nobody but root has a hand in them, and where
+//! they mean something on this host: never in a directory that is mounted for poold alone.
 
 use super::ImageDirectory;
 use crate::host::{Access, FileStat, Trust, is_roots, reopen, walk};
@@ -17,7 +18,7 @@ impl ImageDirectory<'_> {
         access: Access,
     ) -> io::Result<Option<(File, FileStat)>> {
         let link = self.directory.stat_entry(name)?;
-        if !is_roots(&link) {
+        if !is_roots(&link) || self.pool.activation.files.is_some() {
             return Ok(None);
         }
         let target = self.directory.read_link(name)?;

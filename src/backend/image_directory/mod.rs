@@ -17,13 +17,13 @@ mod wipe;
 
 use super::images::Images;
 use super::mount;
-use super::target::target_path;
 use super::{Activation, ActivePool, Listing, OpContext, Operation};
 use crate::host::{Directory, HIDDEN_PREFIX, files};
-use crate::model::{Error, ErrorKind, Result, Usage, Volume, VolumeName};
+use crate::model::{Error, ErrorKind, PoolTypeInfo, Result, Usage, Volume, VolumeName};
 pub(super) use build::{build, delete};
 use entry::Found;
 pub(super) use pool::ImagePool;
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::path::Path;
 
@@ -57,8 +57,10 @@ pub(super) fn activation(directory: &Directory) -> Activation {
 pub(super) struct ImageDirectory<'a> {
     pool: &'a ActivePool,
     ctx: &'a OpContext,
-    /// Target path, without a slash at its end.
+    /// Where it is on this host, without a slash at its end.
     path: &'a str,
+    /// What the paths of its volumes have for it.
+    outward: Cow<'a, str>,
     directory: Directory,
 }
 
@@ -66,7 +68,7 @@ impl<'a> ImageDirectory<'a> {
     /// Opens it; `Inaccessible` when it is not the one that the pool was started with.
     pub(super) fn open(pool: &'a ActivePool, ctx: &'a OpContext) -> Result<Self> {
         let name = &pool.def.name;
-        let path = target_path(&pool.def)?;
+        let path = pool.directory()?;
         let directory = Directory::open(Path::new(path)).map_err(|error| {
             Error::new(
                 ErrorKind::Inaccessible,
@@ -92,7 +94,12 @@ impl<'a> ImageDirectory<'a> {
                 ),
             ));
         }
-        Ok(Self { pool, ctx, path: path.trim_end_matches('/'), directory })
+        let path = path.trim_end_matches('/');
+        let outward = match &pool.activation.files {
+            Some(_) => pool.def.volume_directory().unwrap_or(Cow::Borrowed(path)),
+            None => Cow::Borrowed(path),
+        };
+        Ok(Self { pool, ctx, path, outward, directory })
     }
 
     /// Room on its file system.
@@ -144,7 +151,12 @@ impl<'a> ImageDirectory<'a> {
 
     /// The path of a volume.
     fn volume_path(&self, name: &str) -> String {
-        format!("{}/{name}", self.path)
+        self.info().volume_path(&self.outward, name)
+    }
+
+    /// What its type needs and offers.
+    fn info(&self) -> &'static PoolTypeInfo {
+        self.pool.def.pool_type.info()
     }
 
     /// An error of the pool as a whole.

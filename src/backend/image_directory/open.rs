@@ -4,7 +4,7 @@ use super::super::{VolumeAccess, VolumeIo};
 use super::ImageDirectory;
 use crate::host::{Access, FileStat, files, holders};
 use crate::image::lock;
-use crate::model::{ErrorKind, Result, Volume, VolumeKind, VolumeName};
+use crate::model::{ErrorKind, Result, Volume, VolumeFormat, VolumeKind, VolumeName};
 use rustix::fs::FileType;
 use std::ffi::CString;
 use std::fs::File;
@@ -13,7 +13,7 @@ impl ImageDirectory<'_> {
     /// Opens a volume's content, which is the volume that the caller saw.
     pub(crate) fn open_volume(&self, volume: &Volume, access: VolumeAccess) -> Result<VolumeIo> {
         let name = &volume.name;
-        if !matches!(volume.kind, VolumeKind::File | VolumeKind::Block) {
+        if volume.format == VolumeFormat::Dir || volume.kind == VolumeKind::Ploop {
             let what = format!("a volume of kind {} cannot be opened", volume.kind.as_str());
             return Err(self.volume_error(ErrorKind::NotSupported, name, what));
         }

@@ -28,7 +28,9 @@ pub(in crate::backend) trait ImagePool: Send + Sync {
     }
 
     /// As [`Backend::build`].
-    fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()>;
+    fn build(&self, _pool: &PoolDef, _mode: BuildMode, _ctx: &OpContext) -> Result<()> {
+        Err(unsupported(ImagePool::info(self), Operation::Build))
+    }
 
     /// As [`Backend::start`].
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation>;
@@ -37,11 +39,13 @@ pub(in crate::backend) trait ImagePool: Send + Sync {
     fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()>;
 
     /// As [`Backend::delete`].
-    fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()>;
+    fn delete(&self, _pool: &PoolDef, _with_volumes: bool, _ctx: &OpContext) -> Result<()> {
+        Err(unsupported(ImagePool::info(self), Operation::Delete))
+    }
 
-    /// Refuses (`Inaccessible`) a pool whose storage is gone although its directory can be opened. No
-    /// I/O on the storage.
-    fn check_storage(&self, _pool: &ActivePool) -> Result<()> {
+    /// Refuses (`Inaccessible`) a pool whose storage is gone although its directory can be opened, or
+    /// brings it back. No I/O on the storage.
+    fn check_storage(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
     }
 
@@ -89,12 +93,12 @@ impl<T: ImagePool> Backend for T {
     }
 
     fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
-        self.check_storage(pool)?;
+        self.check_storage(pool, ctx)?;
         within(pool, ctx, |place| place.list())
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
-        self.check_storage(pool)?;
+        self.check_storage(pool, ctx)?;
         within(pool, ctx, |place| place.usage())
     }
 

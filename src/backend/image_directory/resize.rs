@@ -7,7 +7,7 @@ use crate::host::{Access, FileStat};
 use crate::image::formats;
 use crate::image::node::Node;
 use crate::image::qemu_img::QemuImg;
-use crate::model::{Error, ErrorKind, Result, Volume, VolumeFormat, VolumeKind, VolumeName};
+use crate::model::{Error, ErrorKind, Result, Volume, VolumeFormat, VolumeName};
 use std::fs::File;
 
 impl ImageDirectory<'_> {
@@ -19,7 +19,7 @@ impl ImageDirectory<'_> {
         options: ResizeOptions,
     ) -> Result<Volume> {
         let name = &volume.name;
-        if volume.kind != VolumeKind::File {
+        if volume.kind != self.info().volume_kind {
             return Err(self.volume_error(
                 ErrorKind::NotSupported,
                 name,

@@ -9,11 +9,10 @@ use crate::image::qcow2::Qcow2;
 use crate::image::qemu_img::QemuImg;
 use crate::image::{declared, formats};
 use crate::model::{
-    BackingStore, ErrorKind, FormatSource, Result, Volume, VolumeFormat, VolumeKind, VolumeName,
+    BackingStore, ErrorKind, FormatSource, Result, Volume, VolumeFormat, VolumeName,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 /// Longest chain of backing files that is followed.
 const MAX_CHAIN: usize = 64;
@@ -37,7 +36,7 @@ impl Images<'_> {
             let what = "is no volume of an active pool; start or refresh the pool that has it";
             return refuse(ErrorKind::NotFound, what.to_owned());
         };
-        if !matches!(volume.kind, VolumeKind::File | VolumeKind::Block) {
+        if self.ctx.known.file_of(&backing.path).is_none() {
             return refuse(
                 ErrorKind::InvalidArgument,
                 format!("a volume of kind {} cannot be one", volume.kind.as_str()),
@@ -152,9 +151,11 @@ impl Images<'_> {
             )
         };
         // Nobody deletes or shrinks it while it is read.
-        let file = open_image(Path::new(&*volume.path))
-            .and_then(lock::mark_read)
-            .map_err(|error| failed("open", &error))?;
+        let Some(path) = self.ctx.known.file_of(&backing.path) else {
+            return refuse("is no file or device of this host");
+        };
+        let file =
+            open_image(&path).and_then(lock::mark_read).map_err(|error| failed("open", &error))?;
         if let Some(what) = contradiction(&volume, format, file.get())
             .map_err(|error| failed("read the header of", &error))?
         {

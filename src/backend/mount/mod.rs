@@ -14,7 +14,7 @@ use crate::host::{Command, Directory, Lifetime, Mount, MountTable};
 use crate::model::{Error, ErrorKind, PoolDef, Result};
 pub(super) use options::check_options;
 use std::path::{Path, PathBuf};
-pub(super) use unmount::{unmount, unmount_left_over};
+pub(super) use unmount::{take_away, unmount, unmount_left_over};
 
 /// What the types that mount need of the host.
 pub(super) const TOOLS: [&str; 2] = ["mount", "umount"];

@@ -84,6 +84,11 @@ pub(in crate::backend) fn unmount_left_over(
     gentle(host, mount_point, mount.id, &Limits::within(LEFT_OVER))
 }
 
+/// Takes away a mount whose process has ended: nobody who has something open in it can use that.
+pub(in crate::backend) fn take_away(mount: &Mount, ctx: &OpContext) -> Result<()> {
+    lazy(ctx.host.as_ref(), &mount.target, mount.id, &ctx.limits)
+}
+
 /// Unmounts what nobody uses; one that is used is `Busy`.
 fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()> {
     let mut tries = 0;

@@ -39,6 +39,36 @@ static INFO: BackendInfo = BackendInfo {
     watch: Watch::Directory,
 };
 
+/// Mounts the share that a definition names on its target, or adopts it where it is mounted there.
+pub(super) fn mount_share(pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
+    let share = Share::of(pool)?;
+    let helper = share.helper();
+    if ctx.host.find_tool(helper).is_none() {
+        return Err(tool_missing(helper).context(format_args!("pool {}", pool.name)));
+    }
+    // It is gone when the mount has come about, or has not.
+    let credentials = pool.source.auth.as_ref();
+    let credentials =
+        credentials.map(|auth| CredentialsFile::write(pool, auth, ctx)).transpose()?;
+    let credentials = credentials.as_ref().map(CredentialsFile::path);
+    let (source, options) = (share.source(), share.options(credentials));
+    let plan = mount::Plan {
+        pool,
+        source: &source,
+        fs_type: share.fs_type(),
+        options: &options,
+        lifetime: if share.by_process() { Lifetime::Scope(pool.uuid) } else { Lifetime::Ours },
+        is_ours: &|mount: &Mount| share.is_mounted_as(mount),
+        refusals: share.refusals(),
+    };
+    plan.start(ctx)
+}
+
+/// What a definition's share is called where it is mounted.
+pub(super) fn share_source(pool: &PoolDef) -> Result<String> {
+    Share::of(pool).map(|share| share.source())
+}
+
 impl ImagePool for NetFs {
     fn info(&self) -> &'static BackendInfo {
         &INFO
@@ -74,27 +104,7 @@ impl ImagePool for NetFs {
 
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         self.check_definition(pool)?;
-        let share = Share::of(pool)?;
-        let helper = share.helper();
-        if ctx.host.find_tool(helper).is_none() {
-            return Err(tool_missing(helper).context(format_args!("pool {}", pool.name)));
-        }
-        // It is gone when the mount has come about, or has not.
-        let credentials = pool.source.auth.as_ref();
-        let credentials =
-            credentials.map(|auth| CredentialsFile::write(pool, auth, ctx)).transpose()?;
-        let credentials = credentials.as_ref().map(CredentialsFile::path);
-        let (source, options) = (share.source(), share.options(credentials));
-        let plan = mount::Plan {
-            pool,
-            source: &source,
-            fs_type: share.fs_type(),
-            options: &options,
-            lifetime: if share.by_process() { Lifetime::Scope(pool.uuid) } else { Lifetime::Ours },
-            is_ours: &|mount: &Mount| share.is_mounted_as(mount),
-            refusals: share.refusals(),
-        };
-        plan.start(ctx)
+        mount_share(pool, ctx)
     }
 
     fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
@@ -118,7 +128,7 @@ impl ImagePool for NetFs {
         Ok(())
     }
 
-    fn check_storage(&self, pool: &ActivePool) -> Result<()> {
+    fn check_storage(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         if mount::mount_of(pool)?.is_some() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
-//! What a server offers: its NFS exports.
+//! What a server offers: its NFS exports and Gluster volumes.
 
-use crate::backend::OpContext;
+use crate::backend::{OpContext, gluster};
 use crate::host::Command;
 use crate::model::{Error, ErrorKind, HostAddress, Result, Source};
 
@@ -13,12 +13,34 @@ pub(super) fn find(spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
         ));
     };
     match spec.format.as_deref() {
+        // As libvirt does: what one of them finds is an answer.
+        None if gluster::can_find_sources(ctx) => {
+            let exports = exports(host, ctx);
+            match (exports, volumes(host, ctx)) {
+                (Ok(exports), volumes) => {
+                    Ok(exports.into_iter().chain(volumes.unwrap_or_default()).collect())
+                }
+                (Err(_), Ok(volumes)) => Ok(volumes),
+                (Err(error), Err(_)) => Err(error),
+            }
+        }
         None | Some("nfs" | "auto") => exports(host, ctx),
+        Some("glusterfs") => volumes(host, ctx),
         Some(format) => Err(Error::new(
             ErrorKind::NotSupported,
             format!("shares of format {format} cannot be found; define the pool with its share"),
         )),
     }
+}
+
+fn volumes(host: &HostAddress, ctx: &OpContext) -> Result<Vec<Source>> {
+    let share = |name| Source {
+        hosts: vec![host.clone()],
+        dir: Some(name),
+        format: Some("glusterfs".to_owned()),
+        ..Source::default()
+    };
+    Ok(gluster::volumes(host, ctx)?.into_iter().map(share).collect())
 }
 
 fn exports(host: &HostAddress, ctx: &OpContext) -> Result<Vec<Source>> {

@@ -72,6 +72,11 @@ impl KnownVolumes for World {
     fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
         self.known.lock().unwrap().iter().find(|v| &*v.path == path).cloned()
     }
+    fn file_of(&self, path: &str) -> Option<PathBuf> {
+        let local =
+            |volume: &Arc<Volume>| matches!(volume.kind, VolumeKind::File | VolumeKind::Block);
+        self.by_path(path).filter(local).map(|volume| volume.path.as_ref().into())
+    }
 }
 
 /// A pool in a directory of its own.
@@ -95,6 +100,7 @@ pub fn context(world: &Arc<World>) -> OpContext {
         known: world.clone(),
         secrets: world.clone(),
         private: std::env::temp_dir().into(),
+        mounts: std::env::temp_dir().into(),
         findings: backend::Findings::default(),
     }
 }

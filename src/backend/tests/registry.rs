@@ -25,7 +25,7 @@ fn attempt(
     operation: Operation,
     ctx: &OpContext,
 ) -> Option<Error> {
-    let def = volume_def("again", VolumeFormat::Raw, Some(1));
+    let new = volume_def("again", VolumeFormat::Raw, Some(1));
     match operation {
         Operation::Build => backend.build(&pool.def, BuildMode::KeepData, ctx).err(),
         Operation::Start => backend.start(&pool.def, ctx).err(),
@@ -38,17 +38,19 @@ fn attempt(
             .or(backend.refresh_volume(pool, &volume.name, ctx).err()),
         Operation::FindSources => backend.find_sources(&Source::default(), ctx).err(),
         Operation::CreateVolume => {
-            backend.create_volume(pool, &def, Preallocation::None, ctx).err()
+            backend.create_volume(pool, &new, Preallocation::None, ctx).err()
         }
         Operation::DeleteVolume => backend.delete_volume(pool, volume, false, ctx).err(),
         Operation::ResizeVolume => {
             backend.resize_volume(pool, volume, 2, ResizeOptions::default(), ctx).err()
         }
         Operation::CloneVolume => {
+            let def = PoolDef { pool_type: PoolType::Dir, ..pool.def.as_ref().clone() };
+            let dir = ActivePool { def: Arc::new(def), ..pool.clone() };
             let own = backend_of(PoolType::Dir);
-            let io = own.open_volume(pool, volume, VolumeAccess::ReadUnchanged, ctx).unwrap();
+            let io = own.open_volume(&dir, volume, VolumeAccess::ReadUnchanged, ctx).unwrap();
             let source = CloneSource { pool: pool.def.uuid, volume: Arc::new(volume.clone()), io };
-            backend.clone_volume(pool, &def, &source, Preallocation::None, ctx).err()
+            backend.clone_volume(pool, &new, &source, Preallocation::None, ctx).err()
         }
         Operation::WipeVolume => {
             backend.wipe_volume(pool, volume, WipeOptions::default(), ctx).err()
