@@ -14,6 +14,7 @@ mod inotify;
 mod lifetime;
 mod limits;
 mod mounts;
+mod netlink;
 mod network;
 mod own_process;
 mod packages;

@@ -3,72 +3,39 @@
 //!
 //! Called by `engine`, one for the daemon.
 
+use super::netlink::Netlink;
 use crate::model::{Error, Result};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvmsg, socket,
-};
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::sys::socket::SockProtocol;
 
 /// Links, addresses and routes of both protocols (RTMGRP_*).
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// What is new (RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE); what goes away brings no server back.
 const NEW: [u16; 3] = [16, 20, 24];
-/// Longest message that is read whole; a longer one is cut, and still begins with what it is.
-const MESSAGE: usize = 16 << 10;
+/// How much may wait to be read, in bytes; when some are lost, something may have appeared.
+const QUEUE: usize = 256 << 10;
 
 /// Tells when something appears on the network.
 #[derive(Debug)]
-pub struct NetworkWatch(AsyncFd<OwnedFd>);
+pub struct NetworkWatch(Netlink);
 
 impl NetworkWatch {
     /// Listens from now on; to be made inside the tokio runtime.
     pub fn new() -> Result<Self> {
-        let failed = |error: nix::Error| Error::io("cannot listen for the network", &error.into());
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::NetlinkRoute,
-        )
-        .map_err(failed)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS)).map_err(failed)?;
-        // SAFETY: it owns its descriptor, which is the same for as long as it lives.
-        unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+        Netlink::listen(SockProtocol::NetlinkRoute, GROUPS, QUEUE)
             .map(Self)
-            .map_err(|error| Error::io("cannot listen for the network", &error.into()))
+            .map_err(|error| Error::io("cannot listen for the network", &error))
     }
 
     /// Waits until something appears, or may have. Safe to cancel.
     pub async fn appearance(&self) -> Result<()> {
-        let failed = |error: io::Error| Error::io("cannot listen for the network", &error);
         loop {
-            let mut ready = self.0.readable().await.map_err(failed)?;
-            match ready.try_io(|socket| receive(socket.get_ref())) {
-                Ok(Ok(true)) => return Ok(()),
-                Ok(Ok(false)) => {}
-                // Some were lost.
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(()),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(failed(error)),
-                Err(_would_block) => {}
+            let message = self.0.next().await;
+            match message.map_err(|error| Error::io("cannot listen for the network", &error))? {
+                Some(message) if !tells_new(&message) => {}
+                _ => return Ok(()),
             }
         }
     }
-}
-
-/// Whether the next message says that something is new, and is the kernel's.
-fn receive(socket: &OwnedFd) -> io::Result<bool> {
-    let mut bytes = [0; MESSAGE];
-    let (length, by_kernel) = {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let message =
-            recvmsg::<NetlinkAddr>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT)?;
-        (message.bytes, message.address.is_some_and(|sender| sender.pid() == 0))
-    };
-    Ok(by_kernel && tells_new(&bytes[..length]))
 }
 
 /// `struct nlmsghdr`: four bytes of length, two of type.

@@ -4,23 +4,15 @@
 //! Called by `engine`; the format of udev's messages is that of libudev (`udev_monitor_netlink_header`
 //! in systemd's sources).
 
+use super::netlink::Netlink;
 use crate::model::{Error, Result};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-    bind, recvmsg, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::SockProtocol;
 use std::collections::BTreeMap;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// Multicast groups of NETLINK_KOBJECT_UEVENT.
 const KERNEL: u32 = 1;
 const UDEV: u32 = 2;
-/// Longest message: the kernel's own have 2 KiB, udev's grow with the names of a device.
-const MESSAGE: usize = 64 << 10;
 /// How much may wait to be read: a host with many disks tells thousands at once.
 const QUEUE: usize = 8 << 20;
 
@@ -90,71 +82,31 @@ impl DeviceEvent {
 
 /// Events of all devices.
 #[derive(Debug)]
-pub struct DeviceEvents(AsyncFd<OwnedFd>);
+pub struct DeviceEvents(Netlink);
 
 impl DeviceEvents {
     /// Listens from now on; to be made inside the tokio runtime.
     pub fn new() -> Result<Self> {
-        let failed = |error: nix::Error| Error::io("cannot listen for devices", &error.into());
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::NetlinkKObjectUEvent,
-        )
-        .map_err(failed)?;
-        // Beyond the host's limit where that is allowed.
-        let _ = setsockopt(&socket, sockopt::RcvBufForce, &QUEUE)
-            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &QUEUE));
-        setsockopt(&socket, sockopt::PassCred, &true).map_err(failed)?;
         let group = if Path::new("/run/udev/control").exists() { UDEV } else { KERNEL };
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, group)).map_err(failed)?;
-        // SAFETY: it owns its descriptor, which is the same for as long as it lives.
-        unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+        Netlink::listen(SockProtocol::NetlinkKObjectUEvent, group, QUEUE)
             .map(Self)
-            .map_err(|error| Error::io("cannot listen for devices", &error.into()))
+            .map_err(|error| Error::io("cannot listen for devices", &error))
     }
 
     /// The next event; none when some were lost, so that anything may have happened. Safe to cancel.
     pub async fn next(&self) -> Result<Option<DeviceEvent>> {
         loop {
-            let mut ready = self
-                .0
-                .readable()
-                .await
-                .map_err(|error| Error::io("cannot listen for devices", &error))?;
-            match ready.try_io(|socket| receive(socket.get_ref())) {
-                Ok(Ok(Some(event))) => return Ok(Some(event)),
-                // Somebody else's, or no message of these.
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(None),
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(Error::io("cannot listen for devices", &error)),
-                Err(_would_block) => {}
+            let message = self.0.next().await;
+            match message.map_err(|error| Error::io("cannot listen for devices", &error))? {
+                None => return Ok(None),
+                Some(message) => {
+                    if let Some(event) = DeviceEvent::parse(&message) {
+                        return Ok(Some(event));
+                    }
+                }
             }
         }
     }
-}
-
-/// One message, if it is from the kernel or from root.
-fn receive(socket: &OwnedFd) -> io::Result<Option<DeviceEvent>> {
-    let mut bytes = vec![0; MESSAGE];
-    let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
-    let (length, trusted) = {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let message = recvmsg::<NetlinkAddr>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut control),
-            MsgFlags::MSG_DONTWAIT,
-        )?;
-        let by_root = message.cmsgs()?.any(|control| match control {
-            ControlMessageOwned::ScmCredentials(sender) => sender.uid() == 0,
-            _ => false,
-        });
-        (message.bytes, by_root && !message.flags.contains(MsgFlags::MSG_TRUNC))
-    };
-    Ok(trusted.then(|| DeviceEvent::parse(&bytes[..length])).flatten())
 }
 
 #[cfg(test)]
