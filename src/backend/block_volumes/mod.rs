@@ -12,7 +12,7 @@ use super::{ActivePool, OpContext};
 use crate::host::BlockDevice;
 use crate::model::{
     BlockAttributes, Declaration, Encryption, Error, ErrorKind, Extent, FormatSource,
-    ImageAttributes, Result, Timestamps, Volume, VolumeFormat, VolumeName,
+    ImageAttributes, PoolType, Result, Timestamps, Volume, VolumeFormat, VolumeName,
 };
 pub(super) use fill::Fresh;
 use std::path::Path;
@@ -139,8 +139,7 @@ impl<'a> BlockVolumes<'a> {
             let what = format!("its device {path} is not there: {error}");
             self.pool.volume_error(ErrorKind::Inaccessible, name, what)
         })?;
-        // A path that multipathd has can only be used through its device.
-        let device = device.multipath().unwrap_or(device);
+        let device = self.usable(device);
         if let Some(why) = device.why_dead() {
             let what = format!("its device {path} {why}; what reads it would wait until that ends");
             return Err(self.pool.volume_error(ErrorKind::Inaccessible, name, what));
@@ -154,12 +153,21 @@ impl<'a> BlockVolumes<'a> {
         }
     }
 
+    /// The device by which a volume's is used: where it is one of a unit's paths and multipathd has them,
+    /// the multipath device. A volume of a SCSI adapter is that path alone, and then Busy.
+    fn usable(&self, device: BlockDevice) -> BlockDevice {
+        match self.pool.def.pool_type {
+            PoolType::Iscsi => device.multipath().unwrap_or(device),
+            _ => device,
+        }
+    }
+
     /// Refuses (`Busy`) a volume that somebody uses, or that another one is a difference to. A volume
     /// without device is used by nobody.
     pub(super) fn check_unused(&self, volume: &Volume) -> Result<()> {
         self.check_no_overlay(volume)?;
         let Ok(device) = BlockDevice::at(Path::new(&*volume.path)) else { return Ok(()) };
-        match device.multipath().unwrap_or(device).lasting_user(&self.ctx.limits)? {
+        match self.usable(device).lasting_user(&self.ctx.limits)? {
             None => Ok(()),
             Some(user) => Err(self.busy(volume, &user)),
         }
