@@ -193,14 +193,14 @@ impl Pool {
     /// The error of every call on a pool whose storage does not answer.
     pub(super) fn inaccessible(&self) -> Error {
         let snapshot = self.snapshot();
+        let name = &snapshot.def.name;
         let why = snapshot
             .last_error
             .as_ref()
             .map_or_else(|| "its storage does not answer".to_owned(), ToString::to_string);
-        Error::new(
-            ErrorKind::Inaccessible,
-            format!("pool {} is inaccessible: {why}", snapshot.def.name),
-        )
+        // Which pool is not said twice.
+        let why = why.strip_prefix(&format!("pool {name}: ")).unwrap_or(&why);
+        Error::new(ErrorKind::Inaccessible, format!("pool {name} is inaccessible: {why}"))
     }
 
     /// Gives up a lease that changes a volume, publishing what became of the volume: `Some(None)` is that it is gone,

@@ -45,7 +45,12 @@ impl<'a> Drive<'a> {
                 let what = format!("{shown} is no block device; name a disk");
                 Error::new(ErrorKind::InvalidArgument, what)
             }
-            _ => Error::new(ErrorKind::Inaccessible, format!("disk {shown}: {error}")),
+            _ => {
+                let what = format!(
+                    "disk {shown} is not there: {error}; plug it in, or correct the definition"
+                );
+                Error::new(ErrorKind::Inaccessible, what)
+            }
         })?;
         let failed = |error: io::Error| {
             Error::new(ErrorKind::Inaccessible, format!("disk {shown} cannot be used: {error}"))

@@ -1,14 +1,13 @@
 //! The iSCSI sessions that the kernel has, as sysfs tells them.
 
 use super::portal::Portal;
+use crate::backend::scsi::disks;
 use crate::host::BlockDevice;
 use crate::model::{Error, Result};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// What the kernel calls a disk among the types of SCSI devices.
-const DISK: &str = "0";
 /// What it says of a session that serves.
 const LOGGED_IN: &str = "LOGGED_IN";
 
@@ -127,7 +126,7 @@ impl Session {
 
     /// The disks behind it that the kernel knows, and how many more it is still looking at.
     pub(super) fn disks(&self) -> (Vec<BlockDevice>, usize) {
-        let is_disk = |unit: &PathBuf| read(&unit.join("type")).as_deref() == Some(DISK);
+        let is_disk = |unit: &PathBuf| read(&unit.join("type")).as_deref() == Some(disks::TYPE);
         let disks: Vec<PathBuf> = self.units().filter(is_disk).collect();
         let found: Vec<BlockDevice> = disks
             .iter()

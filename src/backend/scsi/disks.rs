@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What the kernel calls a disk among the types of SCSI devices.
+pub(in crate::backend) const TYPE: &str = "0";
+/// How long the kernel may take to read what a new disk is.
+pub(in crate::backend) const READ: Duration = Duration::from_secs(5);
 /// How long udev may take to name the devices that a scan found.
 const NAMED: Duration = Duration::from_secs(5);
 

@@ -1,5 +1,6 @@
 //! The SCSI hosts of this machine as sysfs has them, and virtual Fibre Channel HBAs (NPIV).
 
+use super::disks;
 use crate::backend::OpContext;
 use crate::model::{Adapter, Error, ErrorKind, FcHost, FcParent, PciAddress, Result, ScsiHost};
 use std::fs;
@@ -61,6 +62,18 @@ impl Hosts {
         let path = self.scsi(host).join("scan");
         fs::write(&path, "- - -")
             .map_err(|error| Error::io(format_args!("cannot have host{host} scanned"), &error))
+    }
+
+    /// Whether the kernel is still looking at a disk of a host: it knows that it is one, and has no
+    /// block device for it yet.
+    pub(super) fn looks_at_disks(&self, host: u32) -> bool {
+        let Ok(units) = fs::read_dir(self.class.join("scsi_device")) else { return false };
+        units.filter_map(io::Result::ok).any(|unit| {
+            let device = unit.path().join("device");
+            unit.file_name().to_string_lossy().starts_with(&format!("{host}:"))
+                && self.read(&device.join("type")).as_deref() == Some(disks::TYPE)
+                && !device.join("block").exists()
+        })
     }
 
     /// Makes a vHBA on its parent; returns when it is there. How it is undone is told before.

@@ -120,7 +120,10 @@ impl LunSource for Scsi {
 
     fn luns(&self, pool: &ActivePool, ctx: &OpContext) -> Result<(Vec<Found>, u32)> {
         if ctx.asked {
-            self.hosts.scan(self.host(pool)?)?;
+            let host = self.host(pool)?;
+            self.hosts.scan(host)?;
+            let all_read = || (!self.hosts.looks_at_disks(host)).then_some(());
+            ctx.limits.look_for(disks::READ, all_read)?;
         }
         let devices = self.devices(pool)?;
         if ctx.asked {

@@ -117,7 +117,10 @@ impl<'a> Dataset<'a> {
         match health {
             "ONLINE" | "DEGRADED" => Ok(()),
             bad => {
-                let what = format!("zpool {} is {bad}; see `zpool status`", self.zpool());
+                let what = format!(
+                    "zpool {} is {bad}; bring its devices back, and see zpool status",
+                    self.zpool()
+                );
                 Err(self.error(ErrorKind::Inaccessible, what))
             }
         }
@@ -273,8 +276,9 @@ impl Backend for Zfs {
     fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
         let dataset = Dataset::of(&pool.def)?;
         let ours = dataset.is_whole() && (!pool.activation.adopted || options.release);
-        if !ours || dataset.health(ctx)?.is_none() {
-            return Ok(());
+        match dataset.health(ctx)? {
+            Some(health) if ours => dataset.check_health(&health)?,
+            _ => return Ok(()),
         }
         let blocks = BlockVolumes::new(pool, ctx);
         for volume in volumes::list(pool, ctx)? {
