@@ -1,15 +1,17 @@
-//! Runs cases one after the other and prints `RESULT <area> <step> pass|fail|skip <why>` and a count.
+//! Runs cases and prints `RESULT <area> <step> pass|fail|skip <why>` and a count.
 //!
-//! The whole binary runs in process and mount namespaces of its own, so that nothing that a case starts or mounts
-//! outlives it, however it ends.
+//! The cases of an area run one after the other; a few areas run at once, as most of what takes long is waiting. Each
+//! is the same program once more in process and mount namespaces of its own, so that it meets nothing of others, and nothing
+//! that a case starts or mounts outlives it, however it ends.
 
 use anyhow::{Result, anyhow};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::Future;
+use std::io::{BufRead, BufReader};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -38,12 +40,8 @@ macro_rules! cases {
 /// Longest that a case may take; a daemon that hangs must not hang the run.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Passed, failed and skipped, by area.
-static COUNTS: Mutex<BTreeMap<String, [usize; 3]>> = Mutex::new(BTreeMap::new());
-
-fn count(area: &str, outcome: usize) {
-    COUNTS.lock().unwrap().entry(area.to_owned()).or_default()[outcome] += 1;
-}
+/// Says to the program which area it is to run, and that it is in its namespaces.
+const AREA: &str = "POOLD_TEST_AREA";
 
 /// Logs of the case that runs.
 static LOG: Mutex<String> = Mutex::new(String::new());
@@ -53,27 +51,24 @@ pub fn note(log: String) {
     LOG.lock().unwrap().push_str(&log);
 }
 
-fn show_log() {
+fn show_log(area: &str) {
     let log = std::mem::take(&mut *LOG.lock().unwrap());
     let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(20)..].iter().for_each(|line| println!("    log: {line}"));
+    lines[lines.len().saturating_sub(20)..].iter().for_each(|line| println!("    {area}: {line}"));
 }
 
-/// Prints and counts a step that passed.
+/// Prints a step that passed.
 pub fn pass(area: &str, step: impl Display) {
-    count(area, 0);
     println!("RESULT {area} {step} pass");
 }
 
-/// Prints and counts a step that failed.
+/// Prints a step that failed.
 pub fn fail(area: &str, step: impl Display, why: impl Display) {
-    count(area, 1);
     println!("RESULT {area} {step} fail {}", why.to_string().replace('\n', " | "));
 }
 
-/// Prints and counts a step that could not be tried.
+/// Prints a step that could not be tried.
 pub fn skip(area: &str, step: impl Display, why: impl Display) {
-    count(area, 2);
     println!("RESULT {area} {step} skip {why}");
 }
 
@@ -96,27 +91,77 @@ pub fn main(tier: &str, cases: &[Case]) -> ExitCode {
         cases.iter().for_each(|case| println!("{}::{}: test", case.area, case.name));
         return ExitCode::SUCCESS;
     }
-    if std::process::id() != 1 {
-        return in_namespaces(tier);
-    }
-    end_on_signals();
-    let mut times = BTreeMap::<&str, Duration>::new();
-    for case in cases {
+    let wanted = cases.iter().filter(|case| {
         let full = format!("{}::{}", case.area, case.name);
-        if wanted.is_empty() || wanted.iter().any(|wanted| full.contains(wanted.as_str())) {
-            let start = Instant::now();
-            run(case);
-            *times.entry(case.area).or_default() += start.elapsed();
+        wanted.is_empty() || wanted.iter().any(|wanted| full.contains(wanted.as_str()))
+    });
+    if let Ok(area) = std::env::var(AREA) {
+        end_on_signals();
+        wanted.filter(|case| case.area == area).for_each(run);
+        return ExitCode::SUCCESS;
+    }
+    let mut areas = VecDeque::new();
+    for case in wanted {
+        if !areas.contains(&case.area) {
+            areas.push_back(case.area);
         }
     }
-    let (mut all, counts) = ([0; 3], COUNTS.lock().unwrap());
-    for (area, counts) in counts.iter() {
-        let took = times.get(area.as_str()).map_or(0, Duration::as_secs);
-        println!("{area}: {} in {took} s", in_words(*counts));
-        (0..3).for_each(|outcome| all[outcome] += counts[outcome]);
+    let counts = if can_unshare() {
+        run_areas(areas)
+    } else {
+        skip(tier, "all", "no namespaces here: needs root");
+        [0, 0, 1]
+    };
+    println!("{tier} tier: {}", in_words(counts));
+    if counts[1] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs areas, as many at once as there are processors; the sum of passed, failed and skipped.
+fn run_areas(areas: VecDeque<&'static str>) -> [usize; 3] {
+    let lanes = std::thread::available_parallelism().map_or(2, usize::from).min(areas.len());
+    let (areas, sum) = (Mutex::new(areas), Mutex::new([0; 3]));
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while let Some(area) = { areas.lock().unwrap().pop_front() } {
+                    let counts = run_area(area);
+                    let mut sum = sum.lock().unwrap();
+                    (0..3).for_each(|outcome| sum[outcome] += counts[outcome]);
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+/// Runs an area in namespaces of its own, and passes on and counts what it prints.
+fn run_area(area: &str) -> [usize; 3] {
+    let begun = Instant::now();
+    let mut counts = [0; 3];
+    let mut inside = Command::new("setpriv");
+    inside
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(UNSHARE)
+        .arg(std::env::current_exe().unwrap())
+        .args(std::env::args_os().skip(1));
+    let mut inside = inside.env(AREA, area).stdout(Stdio::piped()).spawn().unwrap();
+    for line in BufReader::new(inside.stdout.take().unwrap()).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
+        println!("{line}");
+        let mut words = line.split(' ');
+        if words.next() == Some("RESULT") {
+            let outcome = words.nth(2);
+            let index = ["pass", "fail", "skip"].iter().position(|word| outcome == Some(*word));
+            counts[index.expect("an outcome")] += 1;
+        }
     }
-    println!("{tier} tier: {}", in_words(all));
-    if all[1] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let status = inside.wait().unwrap();
+    if !status.success() {
+        fail(area, "all", format!("its program ended with {status}"));
+        counts[1] += 1;
+    }
+    println!("{area}: {} in {} s", in_words(counts), begun.elapsed().as_secs());
+    counts
 }
 
 fn in_words([passed, failed, skipped]: [usize; 3]) -> String {
@@ -142,7 +187,7 @@ fn run(case: &Case) {
             Some(why) => skip(case.area, step, why),
             None => {
                 fail(case.area, step, format!("{error:#}"));
-                show_log();
+                show_log(case.area);
             }
         },
         Err(panic) => {
@@ -152,25 +197,18 @@ fn run(case: &Case) {
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("panicked");
             fail(case.area, step, why);
-            show_log();
+            show_log(case.area);
         }
     }
 }
 
-/// The same program once more, as the first process of its own process and mount namespaces.
-fn in_namespaces(tier: &str) -> ExitCode {
-    let unshare =
-        ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "slave"];
-    let possible = Command::new("unshare").args(unshare).arg("true").output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        skip(tier, "all", "no namespaces here: needs root");
-        println!("{tier} tier: {}", in_words([0, 0, 1]));
-        return ExitCode::SUCCESS;
-    }
-    let mut inside = Command::new("unshare");
-    inside.args(unshare).arg(std::env::current_exe().unwrap()).args(std::env::args_os().skip(1));
-    let status = inside.status().unwrap();
-    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+/// How a program is run in namespaces of its own.
+const UNSHARE: [&str; 6] =
+    ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=slave"];
+
+fn can_unshare() -> bool {
+    let possible = Command::new("unshare").args(UNSHARE).arg("true").output();
+    possible.is_ok_and(|output| output.status.success())
 }
 
 /// The first process of a namespace ignores signals that it does not handle.
