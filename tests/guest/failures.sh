@@ -66,22 +66,26 @@ state() { get "$1" State | jq -r .data; }
 # last_error POOL INDEX: the name (0) or the message (1).
 last_error() { get "$1" LastError | jq -r ".data[$2] | if . == \"\" then \"-\" else . end" | sed 's/^org.poold1.Error.//'; }
 get() { busctl --json=short get-property org.poold1 "$(pool "$1")" org.poold1.Pool "$2"; }
-# error_that_says MESSAGE: the name of the error of the job that failed with it.
+# error_that_says MESSAGE STATUS: the name of the error of the job that failed with it; where the call was refused before
+# there was a job, of an error that has poolctl end with this status.
 error_that_says() {
-    bus /jobs org.freedesktop.DBus.ObjectManager GetManagedObjects | jq -r --arg said "$1" \
-        '[.data[0][]."org.poold1.Job".Error.data | select(.[1] == $said)][0][0] // "none of its jobs"'
+    local refused
+    refused=$(sed -n "s/ $2\$//p" "$here/errors" | head -n 1)
+    bus /jobs org.freedesktop.DBus.ObjectManager GetManagedObjects | jq -r --arg said "$1" --arg refused "$refused" \
+        '[.data[0][]."org.poold1.Job".Error.data | select(.[1] == $said)][0][0] // $refused'
 }
 
 # sees POOL COMMAND...: notes what the command came to. An error's name is that of the job that failed with these words.
 sees() {
-    local pool=$1 said name
+    local pool=$1 said name status=0
     shift
-    if "$@" 2>"$work/said"; then
+    "$@" 2>"$work/said" || status=$?
+    if [ "$status" = 0 ]; then
         row "$(plain <<<"$*")" - "$(state "$pool")" -
         return
     fi
     said=$(grep '^poolctl: ' "$work/said" | tail -n 1)
-    name=$(error_that_says "${said#poolctl: }")
+    name=$(error_that_says "${said#poolctl: }" "$status")
     row "$(plain <<<"$*")" "${name#org.poold1.Error.}" "$(state "$pool")" "$(plain <<<"${said#poolctl: }")"
 }
 

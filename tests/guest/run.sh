@@ -6,7 +6,7 @@
 #
 #   -v       each command of each step
 #   --cold   boots even those that could go on from the frozen machine
-#   --quick  without the step files that say `quick: no`, which take long
+#   --quick  without what takes long: step files that say `quick: no`, and steps marked `long`
 #
 # Needs root and what `scripts/setup.sh guest` installs. The image is built once (image.sh); `make test-vm-zfs` adds ZFS.
 # POOLD_BUILD is where the programs were built (default: where they were built last, below target).
@@ -29,6 +29,7 @@
 #     }
 #     step a_volume_is_as_large_as_asked
 #
+# `long step NAME` is left out by --quick.
 # Steps about all types of pools (reboots, upgrades, confinement) take a type's row from types.sh; a new type adds one.
 #
 # Each file has a guest of its own, which goes on from a frozen machine in a second. A file says in its head what it
@@ -110,6 +111,7 @@ make -s -C "$tree" -f Makefile.install install DESTDIR="$work/job" PREFIX=/usr B
 strip --strip-debug "$work/job/usr/sbin/poold" "$work/job/usr/bin/poolctl"
 mkdir -p "$work/job/opt/test/"{guest,support}
 cp -r "$here"/{support,types,lio,failures}.sh "$here/steps" "$work/job/opt/test/guest/"
+[ ! "$quick" ] || touch "$work/job/opt/test/guest/quick"
 cp "$tree/docs/failures.md" "$work/job/opt/test/guest/"
 cp "$here/../support/steps.sh" "$work/job/opt/test/support/"
 # Names of errors with the exit statuses of poolctl, where poold has them.

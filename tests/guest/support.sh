@@ -23,6 +23,16 @@ export LVM_SUPPRESS_FD_WARNINGS=1
 reached=0
 selected() { [ "$reached" = "$BOOT" ]; }
 
+# long step NAME ... or long each NAME ...: what `make test-vm QUICK=1` leaves out.
+long() {
+    if [ ! -e "$here/quick" ]; then
+        "$@"
+    elif selected "$2"; then
+        skipped=$((skipped + 1))
+        echo "RESULT guest $2 skip takes long: make test-vm runs it"
+    fi
+}
+
 # Between steps: an orderly reboot, after which the next step runs. For files that say `# boot: cold`.
 reboot() {
     if [ "$reached" = "$BOOT" ]; then

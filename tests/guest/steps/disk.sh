@@ -74,7 +74,7 @@ XML
     poolctl delete copies --volumes
     poolctl undefine copies
 }
-step a_disk_is_labelled_divided_and_emptied
+long step a_disk_is_labelled_divided_and_emptied
 
 a_disk_with_running_guests_gets_new_volumes() {
     local name before pool=busy
@@ -167,7 +167,7 @@ XML
     poolctl delete "$pool" --volumes
     poolctl undefine "$pool"
 }
-step a_creation_that_is_killed_leaves_nothing
+long step a_creation_that_is_killed_leaves_nothing
 
 # Nothing of the usual size fits: a table counts in sectors, and so does the kernel's BLKPG in bytes.
 a_disk_with_large_sectors() {
@@ -194,7 +194,7 @@ XML
     settle
     modprobe -r scsi_debug
 }
-step a_disk_with_large_sectors
+long step a_disk_with_large_sectors
 
 # The format lvm2: no table and no volumes, for a volume group to be made on it.
 a_disk_that_is_a_physical_volume() {
@@ -216,7 +216,7 @@ a_disk_that_is_a_physical_volume() {
     not pvs "$(disk disk0)"
     poolctl undefine "$pool"
 }
-step a_disk_that_is_a_physical_volume
+long step a_disk_that_is_a_physical_volume
 
 a_multipath_map_is_a_disk_too() {
     local name=mpatha-part1 device=/dev/mapper/mpatha-part1
@@ -245,4 +245,4 @@ XML
     poolctl undefine mp
     systemctl stop multipathd
 }
-step a_multipath_map_is_a_disk_too
+long step a_multipath_map_is_a_disk_too

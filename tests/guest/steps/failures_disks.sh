@@ -31,8 +31,11 @@ damaged_table_disk() {
 damaged_table_logical() {
     logical_on "$(half disk2 1)"
     damage disk2
+    # Nobody uses the partition, so the kernel has forgotten it.
     sees logical poolctl refresh logical
-    over logical
+    sees logical poolctl stop logical
+    sees logical poolctl start logical
+    poolctl undefine logical
 }
 damaged_table_zfs() {
     zfs_on "$(disk disk3)"

@@ -67,4 +67,4 @@ all_of_a_type_works_in_it() {
 
 step systemd_gives_the_unit_a_figure
 step what_the_unit_forbids_fails
-each all_of_a_type_works_in_it
+long each all_of_a_type_works_in_it

@@ -93,7 +93,7 @@ an_encrypted_volume_is_one_for_qemu() {
     is "$(volume vg/locked encrypted)" true
     poolctl vol delete vg/locked
 }
-step an_encrypted_volume_is_one_for_qemu
+long step an_encrypted_volume_is_one_for_qemu
 
 content_goes_in_out_and_across() {
     head -c "$(mib 64)" /dev/urandom >"$work/content"
@@ -149,7 +149,7 @@ what_others_need_stays() {
     test -b /dev/vg/thin-snap
     lvm_has vg lin store thin-snap thin2
 }
-step what_others_need_stays
+long step what_others_need_stays
 
 a_full_thin_pool_takes_no_more_volumes() {
     dd if=/dev/zero of=/dev/vg/thin2 bs=1M count=31 oflag=direct
@@ -162,7 +162,7 @@ a_full_thin_pool_takes_no_more_volumes() {
     poolctl vol create vg/more 8M --provisioning thin
     poolctl vol delete vg/more
 }
-step a_full_thin_pool_takes_no_more_volumes
+long step a_full_thin_pool_takes_no_more_volumes
 
 what_is_made_outside_appears_by_itself() {
     lvcreate -y -L 8M -n outside vg
@@ -192,7 +192,7 @@ a_volume_that_was_being_made_goes_with_the_daemon() {
     poolctl vol delete vg/source
 }
 not_pid() { [ "$(daemon_pid)" != 0 ] && [ "$(daemon_pid)" != "$1" ]; }
-step a_volume_that_was_being_made_goes_with_the_daemon
+long step a_volume_that_was_being_made_goes_with_the_daemon
 
 a_group_is_destroyed() {
     refused Active poolctl delete vg

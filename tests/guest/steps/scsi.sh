@@ -50,7 +50,7 @@ XML
     refused NotSupported poolctl vol delete hba/unit:0:0:1
     poolctl vol delete files/copy.qcow2
 }
-step data_goes_in_and_out_and_across
+long step data_goes_in_and_out_and_across
 
 what_is_in_use_is_not_written() {
     mkfs.ext4 -q "$(disk scsi2)"
@@ -93,7 +93,7 @@ an_adapter_is_found_by_its_pci_address() {
     refused Inaccessible poolctl start gone
     poolctl undefine gone
 }
-step an_adapter_is_found_by_its_pci_address
+long step an_adapter_is_found_by_its_pci_address
 
 an_adapter_that_comes_later_is_started_by_itself() {
     local host

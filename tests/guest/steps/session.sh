@@ -88,4 +88,4 @@ JS
 step logind_has_the_sessions
 step without_a_rule_no_session_may_change_anything
 step an_administrators_password_lets_a_user_do_it
-step a_rule_can_tell_who_is_at_the_machine
+long step a_rule_can_tell_who_is_at_the_machine

@@ -117,7 +117,7 @@ encrypted_volumes_are_larger_than_they_say() {
     blkid -p "$(volume tank/locked path)" | grep crypto_LUKS
     poolctl vol delete tank/locked
 }
-step encrypted_volumes_are_larger_than_they_say
+long step encrypted_volumes_are_larger_than_they_say
 
 a_stop_exports_what_was_imported() {
     poolctl stop tank
@@ -158,7 +158,7 @@ XML
     poolctl undefine foreign
     wipefs --all --force --quiet "$path-part1" "$path-part2" "$path"
 }
-step a_zpool_of_another_host_is_refused
+long step a_zpool_of_another_host_is_refused
 
 a_dataset_is_a_pool_in_somebodys_zpool() {
     zpool_pool images tank/images
@@ -178,7 +178,7 @@ a_dataset_is_a_pool_in_somebodys_zpool() {
     poolctl undefine images
     zpool export tank
 }
-step a_dataset_is_a_pool_in_somebodys_zpool
+long step a_dataset_is_a_pool_in_somebodys_zpool
 
 a_daemon_that_is_killed_leaves_no_half_volume() {
     poolctl start tank
@@ -192,7 +192,7 @@ a_daemon_that_is_killed_leaves_no_half_volume() {
     zfs list tank/thick
     poolctl vol delete files/large.raw
 }
-step a_daemon_that_is_killed_leaves_no_half_volume
+long step a_daemon_that_is_killed_leaves_no_half_volume
 
 a_zpool_is_destroyed_with_its_volumes() {
     poolctl stop tank
