@@ -42,7 +42,7 @@ unit                               | bzcat                     | bzip2
 host,guest                         | mmdebstrap                | mmdebstrap
 guest                              | cpio                      | cpio
 guest                              | /usr/share/doc/busybox-static | busybox-static
-guest                              | /usr/bin/python3          | python3
+bus,guest                          | /usr/bin/python3          | python3
 lint                               | shellcheck                | shellcheck
 '
 

@@ -21,6 +21,7 @@ mod mpath;
 mod netfs;
 mod rbd;
 mod scsi;
+mod sheepdog;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use context::{
 pub use disk::NewPartition;
 pub use rbd::Cluster as RbdCluster;
 use serde::{Deserialize, Serialize};
+pub use sheepdog::SheepdogNode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use transfer::{Peer, TransferOptions, download, upload};
@@ -442,6 +444,19 @@ pub trait Backend: Send + Sync {
         Err(unsupported(self.info(), Operation::OpenVolume))
     }
 
+    /// Creates a volume that shares the content of another one of its pool, whole or not at all, and
+    /// reads it; none where that takes opening the other one, which a clone does.
+    fn share_volume(
+        &self,
+        _pool: &ActivePool,
+        _def: &VolumeDef,
+        _source: &Volume,
+        _preallocation: Preallocation,
+        _ctx: &OpContext,
+    ) -> Result<Option<Volume>> {
+        Ok(None)
+    }
+
     /// Creates a volume with another one's content, whole or not at all, and reads it. The source
     /// may be in another pool; what `def` leaves open is as in the source. Never a difference to
     /// the source: that is `create_volume` with a backing store.
@@ -494,6 +509,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(iscsi_direct::IscsiDirect),
         Arc::new(luns::Luns(mpath::Mpath)),
         Arc::new(rbd::Rbd),
+        Arc::new(sheepdog::Sheepdog),
         Arc::new(zfs::Zfs),
         Arc::new(netfs::NetFs),
     ];
@@ -501,10 +517,19 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
     all
 }
 
+/// Why types cannot do what they cannot, where there is more to say than that.
+static REASONS: &[(PoolType, &[(Operation, &str)])] = &[(PoolType::Sheepdog, sheepdog::REASONS)];
+
 /// The error of an operation that a type cannot do.
 pub fn unsupported(info: &BackendInfo, operation: Operation) -> Error {
     let why = match info.implemented {
-        true => format!("do not support {}", operation.as_str()),
+        true => {
+            let reasons = REASONS.iter().filter(|(of, _)| *of == info.pool_type);
+            let mut reasons = reasons.flat_map(|(_, reasons)| *reasons);
+            let why = reasons.find(|(of, _)| *of == operation);
+            let why = why.map(|(_, why)| format!(": {why}")).unwrap_or_default();
+            format!("do not support {}{why}", operation.as_str())
+        }
         false => {
             "are not implemented yet; they can only be defined, shown and undefined".to_owned()
         }

@@ -6,6 +6,7 @@ use super::iscsi;
 use super::logical;
 use super::rbd;
 use super::scsi::write_vport;
+use super::sheepdog;
 use super::zfs;
 use crate::host::Host;
 use crate::model::{Error, Result};
@@ -85,6 +86,15 @@ pub enum Undo {
         /// The snapshot.
         snapshot: String,
     },
+    /// Remove a snapshot that was made to clone an image of a Sheepdog cluster.
+    RemoveSheepdogSnapshot {
+        /// Where.
+        node: sheepdog::SheepdogNode,
+        /// The image.
+        vdi: String,
+        /// The snapshot.
+        tag: String,
+    },
     /// Remove a partition that was made.
     RemovePartition(NewPartition),
 }
@@ -113,6 +123,9 @@ impl Undo {
             }
             Self::RemoveRbdSnapshot { cluster, image, snapshot } => {
                 rbd::remove_snapshot(cluster, image, snapshot, host, secrets)
+            }
+            Self::RemoveSheepdogSnapshot { node, vdi, tag } => {
+                sheepdog::remove_snapshot(node, vdi, tag, host)
             }
             Self::RemovePartition(partition) => partition.remove(host),
             Self::RemoveDirectory(path) => match std::fs::remove_dir(path) {

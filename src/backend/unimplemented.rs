@@ -17,8 +17,7 @@ const fn without_code(pool_type: PoolType) -> BackendInfo {
     BackendInfo { pool_type, implemented: false, tools: &[], operations: &[], watch: Watch::Timer }
 }
 
-static INFOS: &[BackendInfo] =
-    &[without_code(PoolType::Sheepdog), without_code(PoolType::Vstorage)];
+static INFOS: &[BackendInfo] = &[without_code(PoolType::Vstorage)];
 
 /// One for each such type.
 pub(super) fn backends() -> impl Iterator<Item = Unimplemented> {

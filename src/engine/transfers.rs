@@ -107,7 +107,12 @@ impl PoolHandle {
     ) -> Result<JobHandle> {
         let operation = JobOperation::VolumeClone;
         let (from, _) = self.pool.active()?;
-        let opener = self.shared.backend(&from.def, JobOperation::VolumeDownload)?;
+        let within = self.pool.uuid == target.pool.uuid;
+        let opener = match within {
+            // It may share what cannot be read.
+            true => self.shared.backend_of(from.def.pool_type)?,
+            false => self.shared.backend(&from.def, JobOperation::VolumeDownload)?,
+        };
         self.loaded().await?;
         known(&self.snapshot(), name)?;
         let new = def.name.clone();
@@ -131,10 +136,20 @@ impl PoolHandle {
         let (backend, active) = (Arc::clone(&leased.backend), Arc::clone(&leased.active));
         let again = Arc::clone(&active);
         let work = move |ctx: &OpContext| {
-            let io = opener.open_volume(&from, &volume, VolumeAccess::ReadUnchanged, ctx)?;
-            let source = CloneSource { pool: from.def.uuid, volume, io };
-            let volume =
-                backend.clone_volume(&active, &def, &source, options.preallocation, ctx)?;
+            let how = options.preallocation;
+            let shared = match within {
+                true => backend.share_volume(&active, &def, &volume, how, ctx)?,
+                false => None,
+            };
+            let volume = match shared {
+                Some(volume) => volume,
+                None => {
+                    let access = VolumeAccess::ReadUnchanged;
+                    let io = opener.open_volume(&from, &volume, access, ctx)?;
+                    let source = CloneSource { pool: from.def.uuid, volume, io };
+                    backend.clone_volume(&active, &def, &source, how, ctx)?
+                }
+            };
             Ok((Some(volume), backend.usage(&active, ctx).ok()))
         };
         let late = |(volume, _)| match volume {

@@ -23,6 +23,7 @@ mod planted;
 mod poolctl;
 mod rbd;
 mod secrets;
+mod sheepdog;
 #[path = "../support/mod.rs"]
 mod support;
 mod wipe;
@@ -160,6 +161,10 @@ const CASES: &[runner::Case] = cases![
     iscsi_direct::{
         units_serve_without_the_kernel,
         targets_are_found_and_refusals_told_apart,
+    },
+    sheepdog::{
+        images_serve_from_definition_to_end,
+        a_cluster_that_is_gone_is_inaccessible_and_comes_back,
     },
     kill9::{
         define,

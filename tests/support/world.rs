@@ -159,6 +159,23 @@ impl World {
         Path::new(&self.variables["POOLD_BUS_DIR"])
     }
 
+    /// Has the daemon find programs of tests/support/fakes, with files beside them that say what they are to do.
+    pub fn add_fakes(&self, programs: &[&str], files: &[(&str, &str)]) -> Result<()> {
+        let directory = self.whole().join("fakes");
+        std::fs::create_dir(&directory)?;
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fakes");
+        for program in programs {
+            std::fs::copy(from.join(program), directory.join(program))?;
+        }
+        for (name, text) in files {
+            std::fs::write(directory.join(name), text)?;
+        }
+        let layers = format!("lowerdir={}:/usr/sbin", directory.display());
+        let mount = ["-t", "overlay", "-o", &layers, "overlay", "/usr/sbin"];
+        ensure!(self.inside("mount").args(mount).status()?.success(), "no overlay here");
+        Ok(())
+    }
+
     /// From now on qemu-img, when the daemon runs it, waits until it is let go.
     pub fn delay_qemu_img(&self) -> Result<()> {
         let script = "cd \"$0\"; cp \"$(command -v qemu-img)\" the-qemu-img
