@@ -114,7 +114,10 @@ fn about(call: &Call) -> About {
 async fn start(call: Call) -> Result<Plan> {
     let build = creation::build_mode(&call.options)?;
     Ok(Plan::act(about(&call), async move {
-        let job = call.target.start(build, &call.caller()).await?;
+        let job = match call.options.flag("retry") {
+            true => call.target.start_until_active(build, &call.caller()).await?,
+            false => call.target.start(build, &call.caller()).await?,
+        };
         job::reply(&call, &job).await
     }))
 }

@@ -105,6 +105,9 @@ pub(super) enum PoolCommand {
         /// Build it before: with =overwrite even if that destroys data
         #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
         build: Option<Build>,
+        /// When it cannot start now, try again until it can
+        #[arg(long)]
+        retry: bool,
     },
     /// Stop a pool; its volumes stay where they are
     Stop {

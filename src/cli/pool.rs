@@ -61,8 +61,8 @@ pub(super) async fn run(session: &Session, command: PoolCommand) -> anyhow::Resu
             list(session, &wanted).await
         }
         PoolCommand::Show { pool } => show(session, &pool).await,
-        PoolCommand::Start { pool: name, build } => {
-            let (mut options, _agent) = session.start_job().await;
+        PoolCommand::Start { pool: name, build, retry } => {
+            let (mut options, _agent) = session.start_job_with([("retry", retry)]).await;
             options.extend(build.map(|build| ("build", build.as_str().into())));
             let pool = session.pool(&name).await?;
             let job = pool.start(&options).await?;

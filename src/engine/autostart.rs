@@ -1,4 +1,5 @@
-//! Autostart: once per boot, all pools at once, each tried again until it is up.
+//! Autostart: once per boot, all pools at once, each tried again until it is up; and starts that are asked
+//! to be tried so.
 
 use super::handle::PoolHandle;
 use super::jobs::now_micros;
@@ -6,11 +7,21 @@ use super::live::LookOut;
 use super::pool::Pool;
 use super::shared::{ROOT, Shared};
 use super::{Caller, JobHandle, PoolState};
+use crate::backend::BuildMode;
 use crate::model::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// Why a pool is brought up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// It is marked to be started at boot.
+    Marked,
+    /// Somebody asked for just this.
+    Asked,
+}
 
 /// The boot's autostart, unless it was done. It is done when every pool is up, was stopped by
 /// hand, or can never be: a daemon that dies before that begins again.
@@ -19,8 +30,8 @@ pub(super) async fn at_boot(shared: &Arc<Shared>) {
         return;
     }
     let mut tries = JoinSet::new();
-    for pool in shared.pools().into_iter().filter(|pool| wanted(pool)) {
-        tries.spawn(bring_up(Arc::clone(shared), pool, None));
+    for pool in shared.pools().into_iter().filter(|pool| wanted(pool, Wish::Marked)) {
+        tries.spawn(bring_up(Arc::clone(shared), pool, None, Wish::Marked));
     }
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
@@ -37,12 +48,12 @@ pub(super) async fn at_boot(shared: &Arc<Shared>) {
 /// Starts what is marked, now; what fails is tried again in the background.
 pub(super) async fn now(shared: &Arc<Shared>, caller: &Caller) -> Result<Vec<JobHandle>> {
     let mut jobs = Vec::new();
-    for pool in shared.pools().into_iter().filter(|pool| wanted(pool)) {
+    for pool in shared.pools().into_iter().filter(|pool| wanted(pool, Wish::Marked)) {
         let handle = PoolHandle { shared: Arc::clone(shared), pool: Arc::clone(&pool) };
         match handle.start(None, caller).await {
             Ok(job) => {
                 jobs.push(job.clone());
-                tokio::spawn(bring_up(Arc::clone(shared), pool, Some(job)));
+                tokio::spawn(bring_up(Arc::clone(shared), pool, Some(job), Wish::Marked));
             }
             Err(error) if error.kind() == ErrorKind::LimitsExceeded => return Err(error),
             // The boot's autostart was faster.
@@ -54,16 +65,29 @@ pub(super) async fn now(shared: &Arc<Shared>, caller: &Caller) -> Result<Vec<Job
     Ok(jobs)
 }
 
+/// Starts a pool; when that fails, it is tried again in the background until it is up.
+pub(super) async fn until_active(
+    handle: &PoolHandle,
+    build: Option<BuildMode>,
+    caller: &Caller,
+) -> Result<JobHandle> {
+    let job = handle.start(build, caller).await?;
+    let (shared, pool) = (Arc::clone(&handle.shared), Arc::clone(&handle.pool));
+    tokio::spawn(bring_up(shared, pool, Some(job.clone()), Wish::Asked));
+    Ok(job)
+}
+
 /// One that starts already is wanted too: its start is joined, so that whoever asked can wait for it.
-fn wanted(pool: &Pool) -> bool {
+fn wanted(pool: &Pool, wish: Wish) -> bool {
     let now = pool.snapshot();
-    let by_hand = pool.look(|core| core.stopped_by_hand);
+    let unwanted = pool.look(|core| core.stopped_by_hand || core.removed);
     let startable = matches!(now.state, PoolState::Inactive | PoolState::Starting);
-    now.autostart && now.persistent && startable && !by_hand
+    let meant = wish == Wish::Asked || now.autostart && now.persistent;
+    meant && startable && !unwanted
 }
 
 /// Tries until the pool is up, or nobody wants it any more. `job` is a first try under way.
-async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandle>) {
+async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandle>, wish: Wish) {
     let _busy = shared.busy();
     let stop = CancellationToken::new();
     let before = pool.change(|core| core.retry.replace(stop.clone()));
@@ -80,7 +104,10 @@ async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandl
         };
         let hopeless = matches!(
             error.kind(),
-            ErrorKind::NotSupported | ErrorKind::InvalidArgument | ErrorKind::Active
+            ErrorKind::NotSupported
+                | ErrorKind::InvalidArgument
+                | ErrorKind::Active
+                | ErrorKind::Cancelled
         );
         if hopeless || stop.is_cancelled() || shared.closing.is_cancelled() {
             break;
@@ -92,7 +119,7 @@ async fn bring_up(shared: Arc<Shared>, pool: Arc<Pool>, mut job: Option<JobHandl
             () = stop.cancelled() => break,
             () = shared.closing.cancelled() => break,
         }
-        if !wanted(&pool) && !pool.look(|core| core.dead) {
+        if !wanted(&pool, wish) && !pool.look(|core| core.dead) {
             break;
         }
     }
@@ -121,7 +148,7 @@ fn due(pause: Duration) -> u64 {
 
 /// Says what failed and, where it is tried again, when and what it waits for.
 fn publish(shared: &Shared, pool: &Pool, error: &Error, next_try: Option<u64>) {
-    tracing::warn!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "autostart of {}: {error}", pool.describe());
+    tracing::warn!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "{} cannot start: {error}", pool.describe());
     pool.update(shared, |_, next| {
         if let Some(next_try) = next_try {
             next.waiting_for = super::live::awaited(&next.def);

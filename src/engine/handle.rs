@@ -56,6 +56,15 @@ impl PoolHandle {
         self.submit(JobOperation::PoolStart, Work::Start(build), caller).await
     }
 
+    /// The same; when it fails, it is tried again in the background until the pool is active or stopped.
+    pub async fn start_until_active(
+        &self,
+        build: Option<BuildMode>,
+        caller: &Caller,
+    ) -> Result<JobHandle> {
+        super::autostart::until_active(self, build, caller).await
+    }
+
     /// Stops it.
     pub async fn stop(&self, options: StopOptions, caller: &Caller) -> Result<JobHandle> {
         let by = Instant::now() + self.shared.options.stop_timeout;

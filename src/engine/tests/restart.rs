@@ -124,6 +124,35 @@ async fn a_pool_stopped_by_hand_stays_stopped() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_asked_to_be_tried_again_is_until_it_is_up_or_unwanted() {
+    let world = World::impatient();
+    let pool = world.defined("late").await;
+    world.sim.fail("late", "start", ErrorKind::Inaccessible);
+    let job = pool.start_until_active(None, &ROOT).await.unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::Inaccessible));
+    until(&world.engine, &pool, |now| now.next_try > 0 && !now.waiting_for.is_empty()).await;
+    pool.stop(StopOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
+    assert_eq!((pool.snapshot().next_try, pool.snapshot().waiting_for.as_str()), (0, ""));
+
+    let job = pool.start_until_active(None, &ROOT).await.unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::Inaccessible));
+    world.sim.heal("late", "start");
+    let up = |now: &PoolSnapshot| now.state == PoolState::Active && now.next_try == 0;
+    until(&world.engine, &pool, up).await;
+
+    pool.stop(StopOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
+    world.sim.hold("late", "start");
+    let job = pool.start_until_active(None, &ROOT).await.unwrap();
+    job.cancel().unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::Cancelled));
+    world.sim.release("late", "start");
+    while world.engine.shared.is_busy() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(state(&pool), PoolState::Inactive);
+}
+
+#[tokio::test]
 async fn a_stop_by_hand_ends_the_tries_of_an_autostart() {
     let world = World::impatient();
     let pool = world.defined("late").await;
