@@ -21,6 +21,7 @@ mod packages;
 mod process;
 mod sealed;
 mod served;
+mod starter;
 mod tool;
 mod uevents;
 mod way;

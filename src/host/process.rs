@@ -1,16 +1,17 @@
 //! One running program: its pipes, its end, and the end of all that it started.
 
 use super::tool::DIRECTORIES;
-use super::{Lifetime, Limits, acting};
+use super::{Lifetime, Limits, acting, starter};
 use crate::model::{AccessIds, Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -36,11 +37,11 @@ pub(super) struct Running {
     group: Pid,
     /// Readable when the program has ended.
     ended: OwnedFd,
-    stdin: Option<ChildStdin>,
+    stdin: Option<PipeWriter>,
     input: Zeroizing<Vec<u8>>,
     written: usize,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
     out: Vec<u8>,
     err: Vec<u8>,
 }
@@ -74,24 +75,30 @@ impl Running {
             .env("LC_ALL", "C")
             .envs(environment.iter().map(|(name, value)| (name, value.as_str())))
             .current_dir("/")
-            .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .process_group(0);
         let parent = nix::unistd::getpid();
         let access = acting::current();
         // SAFETY: `prepare` makes system calls only: no allocation, no lock, no panic.
         unsafe { command.pre_exec(move || prepare(parent, lifetime, access)) };
-        let mut child = command.spawn().map_err(failed)?;
+        let (theirs, stdin) = match input.is_empty() {
+            true => (OpenOptions::new().read(true).open("/dev/null").map_err(failed)?.into(), None),
+            false => {
+                let (theirs, ours) = io::pipe().map_err(failed)?;
+                (OwnedFd::from(theirs), Some(ours))
+            }
+        };
+        let (stdout, their_stdout) = io::pipe().map_err(failed)?;
+        let (stderr, their_stderr) = io::pipe().map_err(failed)?;
+        let streams = [theirs, their_stdout.into(), their_stderr.into()];
+        let mut child = starter::start(command, &streams).map_err(failed)?;
+        drop(streams);
         let prepared = Pid::from_raw(child.id().cast_signed())
             .ok_or(io::ErrorKind::InvalidData.into())
             .and_then(|group| {
                 let ended = rustix::process::pidfd_open(group, PidfdFlags::empty())?;
-                for fd in [
-                    child.stdin.as_ref().map(AsFd::as_fd),
-                    child.stdout.as_ref().map(AsFd::as_fd),
-                    child.stderr.as_ref().map(AsFd::as_fd),
-                ] {
+                for fd in
+                    [stdin.as_ref().map(AsFd::as_fd), Some(stdout.as_fd()), Some(stderr.as_fd())]
+                {
                     fd.map_or(Ok(()), |fd| rustix::io::ioctl_fionbio(fd, true))?;
                 }
                 Ok((group, ended))
@@ -101,11 +108,11 @@ impl Running {
                 lifetime,
                 group,
                 ended,
-                stdin: child.stdin.take(),
+                stdin,
                 input: input.to_vec().into(),
                 written: 0,
-                stdout: child.stdout.take(),
-                stderr: child.stderr.take(),
+                stdout: Some(stdout),
+                stderr: Some(stderr),
                 out: Vec::new(),
                 err: Vec::new(),
                 child,
@@ -281,15 +288,15 @@ fn prepare(parent: nix::unistd::Pid, lifetime: Lifetime, access: AccessIds) -> i
         Lifetime::Scope(_) => None,
     };
     if let Some(last) = last {
-        // Dies with the *thread* that forked, which is right: that thread waits for it for as long
-        // as the program runs. A parent that died before this call is seen by the new parent's number.
+        // Dies with the *thread* that forked, which lasts as long as poold. A parent that died before this
+        // call is seen by the new parent's number.
         nix::sys::prctl::set_pdeathsig(last)?;
         if nix::unistd::getppid() != parent {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
     }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    // Descriptors that were passed to poold (sockets) are not closed by exec by themselves.
+    // Nothing but its streams.
     // SAFETY: takes no pointers; it only marks descriptors.
     let marked = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
     if marked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

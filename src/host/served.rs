@@ -52,7 +52,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts it on a thread of its own: a child dies with the thread that started it.
+    /// Starts it, with a thread of its own that hears what it says.
     fn start(args: Vec<OsString>, limits: &Limits, kept: impl Send + 'static) -> Result<Self> {
         let path = SystemHost.tool(PROGRAM)?;
         let unwanted = CancelToken::default();
