@@ -4,7 +4,7 @@ use super::actor::{Actor, Results};
 use super::jobs::{Job, now_micros};
 use super::live::{self, Follower};
 use super::merge::Merged;
-use super::pool::{Core, Late, Phase, clear_volumes, set_volumes};
+use super::pool::{Late, Phase, clear_volumes, set_volumes};
 use super::run::Patience;
 use super::{JobOperation, ResultValue};
 use crate::backend::{ActivePool, BuildMode, StopOptions, Watch};
@@ -256,7 +256,7 @@ impl Actor {
                         _ => false,
                     };
                     next.last_error = Some(error.clone());
-                    self.follow_return(core);
+                    live::follow_return(&self.shared, &self.pool, core);
                     return Err(error);
                 }
             };
@@ -305,22 +305,13 @@ impl Actor {
                     core.gone || !next.loaded || (by_inotify && core.follower.is_none())
                 }
                 Err(error) => {
-                    core.gone |= error.kind() == ErrorKind::Inaccessible;
-                    next.last_error = Some(error);
-                    self.follow_return(core);
+                    live::lost(&self.shared, &self.pool, core, next, error);
                     false
                 }
             }
         });
         if back {
             drop(self.read(None).await);
-        }
-    }
-
-    /// Has somebody wait for storage that is gone.
-    fn follow_return(&self, core: &mut Core) {
-        if core.gone && !matches!(core.follower, Some(Follower::Return(_))) {
-            core.follower = Some(live::await_return(&self.shared, &self.pool));
         }
     }
 }

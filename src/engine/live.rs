@@ -3,19 +3,19 @@
 //! A pool that is read gets a follower: of its directory's changes while its storage is there, of
 //! its return while it is not. The reader and the actor do the work; followers only tell them.
 
-use super::PoolState;
 use super::actor::Command;
 use super::devices;
-use super::pool::Pool;
+use super::pool::{Core, Pool};
 use super::reader;
 use super::run::{Patience, Run};
 use super::shared::{Devices, Shared};
+use super::{PoolSnapshot, PoolState};
 use crate::backend::{ActivePool, Backend};
 use crate::host::{
     Directory, DirectoryChanges, DirectoryWatch, DirectoryWatcher, HIDDEN_PREFIX, MountWatch,
     NetworkWatch, act_as,
 };
-use crate::model::{Error, Need, PoolDef, Result, VolumeName};
+use crate::model::{Error, ErrorKind, Need, PoolDef, Result, VolumeName};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -155,8 +155,28 @@ fn names(changes: &DirectoryChanges) -> impl Iterator<Item = VolumeName> {
         .filter(|name| !name.as_str().starts_with(HIDDEN_PREFIX))
 }
 
+/// Says what is wrong with the storage of a pool; has somebody wait for it when it is gone.
+pub(super) fn lost(
+    shared: &Arc<Shared>,
+    pool: &Arc<Pool>,
+    core: &mut Core,
+    next: &mut PoolSnapshot,
+    error: Error,
+) {
+    core.gone |= error.kind() == ErrorKind::Inaccessible;
+    next.last_error = Some(error);
+    follow_return(shared, pool, core);
+}
+
+/// Has somebody wait for storage that is gone.
+pub(super) fn follow_return(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core) {
+    if core.gone && !matches!(core.follower, Some(Follower::Return(_))) {
+        core.follower = Some(await_return(shared, pool));
+    }
+}
+
 /// Follows the return of a pool's storage.
-pub(super) fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
+fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
     let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
     Follower::Return(AbortOnDropHandle::new(tokio::spawn(async move {
         let (first, longest) = shared.options.retry;

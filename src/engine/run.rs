@@ -5,6 +5,7 @@
 
 use super::actor::Command;
 use super::jobs::Job;
+use super::live;
 use super::pool::{Late, Pool};
 use super::records::{AllVolumes, JobJournal, StepsStand, StoreRecords};
 use super::secrets::EngineSecrets;
@@ -258,7 +259,7 @@ fn lost() -> Error {
 
 /// Asks a pool whether it lives: reads its room, to the deadline of a refresh.
 fn probe(shared: &Arc<Shared>, pool: &Arc<Pool>) {
-    let Ok((active, _)) = pool.active() else { return };
+    let Ok((active, epoch)) = pool.active() else { return };
     let Ok(backend) = shared.backend_of(active.def.pool_type) else { return };
     let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
     tokio::spawn(async move {
@@ -269,7 +270,11 @@ fn probe(shared: &Arc<Shared>, pool: &Arc<Pool>) {
         if let Err(error) = run.run(move |ctx| backend.usage(&active, ctx)).await {
             tracing::debug!(POOLD_POOL = %pool.name(), POOLD_POOL_UUID = %pool.uuid, "a job makes no progress: {error}");
             // So that everybody sees what it waits for.
-            pool.ask_check(&shared);
+            pool.update(&shared, |core, next| {
+                if core.epoch == epoch && !core.dead {
+                    live::lost(&shared, &pool, core, next, error);
+                }
+            });
         }
     });
 }

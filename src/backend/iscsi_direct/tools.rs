@@ -102,7 +102,13 @@ impl<'a> Tools<'a> {
         };
         let command =
             Command { program, args, environment, accept: &[FAILED], ..Command::default() };
-        self.ctx.host.run(&command, &self.ctx.limits)
+        self.ctx.host.run(&command, &self.ctx.limits).map_err(|error| match error.kind() {
+            // They wait for the target alone, and as long as they are let.
+            ErrorKind::TimedOut => {
+                Error::new(ErrorKind::Inaccessible, "the target does not answer")
+            }
+            _ => error,
+        })
     }
 }
 
