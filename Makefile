@@ -36,7 +36,7 @@ test-host: ## what `make install` installs, in a Debian with real systemd
 	@scripts/as-root.sh env POOLD_UNIT_TESTS="$$($(CARGO) test $(CARGOFLAGS) --no-run --lib 2>&1 | \
 		sed -n 's/^ *Executable .*(\(.*\))$$/\1/p')" tests/host/run.sh
 
-.PHONY: guest-programs test-vm test-vm-zfs
+.PHONY: guest-programs test-vm test-vm-zfs test-matrix
 guest-programs:
 	@scripts/setup.sh build
 	$(CARGO) build $(CARGOFLAGS) --profile guest --bins
@@ -48,6 +48,11 @@ test-vm: guest-programs ## what `make install` installs, in a machine of its own
 test-vm-zfs: ## builds what test-vm needs for ZFS, once (four minutes)
 	@scripts/setup.sh guest
 	@scripts/as-root.sh tests/guest/zfs.sh
+
+test-matrix: ## dead servers: each type, fault and moment of docs/dead-servers.md; CELLS="rbd.frozen" for some only
+	@scripts/setup.sh bus
+	$(CARGO) test $(CARGOFLAGS) --no-run --test bus
+	scripts/as-root.sh env POOLD_MATRIX="$(or $(CELLS),all)" $(CARGO) test $(CARGOFLAGS) --test bus -- --nocapture matrix::
 
 .PHONY: build
 build: ## release programs, for install

@@ -1,10 +1,9 @@
 //! A pool whose storage hangs in the kernel.
 
-use super::support::caller::Caller;
+use super::support::others::Others;
 use super::support::stuck::Stuck;
-use super::support::world::{World, eventually, manager, none, pool, volume_names, with};
-use anyhow::{Context, Result, ensure};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use super::support::world::{World, eventually, none, volume_names, with};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 fn threads(pid: nix::unistd::Pid) -> Result<usize> {
@@ -13,9 +12,8 @@ fn threads(pid: nix::unistd::Pid) -> Result<usize> {
 
 pub async fn a_pool_that_hangs_is_alone_with_it() -> Result<()> {
     let world = World::start_with("[timeouts]\nrefresh = \"3s\"\n").await?;
-    let images = world.active_pool("images").await?;
-    images.create_volume("there.raw", 1 << 20, &none()).await?;
     let stuck = Stuck::pool(&world, "stuck").await?;
+    let others = Others::beside(&world, &stuck.pool).await?;
     stuck.pool.create_volume("inside.raw", 1 << 20, &none()).await?;
     let poold = world.poold().await?;
     stuck.freeze()?;
@@ -26,46 +24,11 @@ pub async fn a_pool_that_hangs_is_alone_with_it() -> Result<()> {
         Ok(job.state().await? == "running")
     })
     .await?;
-
-    // 1,000 calls elsewhere, a few at a time, reads and writes, root's and nobody's: all are answered.
-    let nobody = Caller::nobody(&world).await?;
-    let theirs = pool(&nobody.connection, &images.inner().path().to_owned().into()).await?;
-    let their_manager = manager(&nobody.connection).await?;
-    let our_manager = world.manager().await?;
-    let target = world.pools().join("images/there.raw").to_string_lossy().into_owned();
+    others.a_thousand_calls().await?;
+    // What is known of the pool that hangs is known still.
     let inside = world.pools().join("stuck/inside.raw").to_string_lossy().into_owned();
-    let one = async |number: usize| -> Result<()> {
-        match number % 10 {
-            0 => {
-                images
-                    .create_volume(&format!("v{number}.qcow2"), 1 << 20, &with("format", "qcow2"))
-                    .await?;
-            }
-            1 => drop(theirs.list_volumes("", 0, &none()).await?),
-            2 => drop(poold::client::objects(&nobody.connection, "/org/poold1/pools").await?),
-            3 => drop(their_manager.lookup_volume(&target, &none()).await?),
-            4 => drop(our_manager.list_pools(&none()).await?),
-            5 => {
-                our_manager
-                    .define_pool_xml(&world.pool_xml(&format!("p{number}")), &none())
-                    .await?;
-            }
-            6 => drop(images.refresh(&none()).await?),
-            // What is known of the pool that hangs is known still.
-            7 => ensure!(stuck.pool.volume_count().await? == 1),
-            8 => drop(our_manager.lookup_volume(&inside, &none()).await?),
-            _ => drop(their_manager.get_capabilities_xml(&none()).await?),
-        }
-        Ok(())
-    };
-    stream::iter(0..1000)
-        .map(|number| {
-            let one = &one;
-            async move { one(number).await.with_context(|| format!("call {number}")) }
-        })
-        .buffer_unordered(32)
-        .try_collect::<Vec<()>>()
-        .await?;
+    world.manager().await?.lookup_volume(&inside, &none()).await?;
+    ensure!(stuck.pool.volume_count().await? == 1);
 
     // The pool says that it does not answer, and costs no thread for each who asks it again.
     eventually(
@@ -82,7 +45,7 @@ pub async fn a_pool_that_hangs_is_alone_with_it() -> Result<()> {
 
     // The service can end and come back beside it.
     world.end(Signal::SIGTERM).await?;
-    ensure!(volume_names(&images).await?.contains(&"there.raw".to_owned()));
+    ensure!(volume_names(others.images()).await?.contains(&"there.raw".to_owned()));
     ensure!(stuck.pool.state().await? != "inactive", "forgotten that it is active");
 
     stuck.thaw()?;

@@ -19,6 +19,7 @@ mod kill9;
 mod life;
 mod live;
 mod many;
+mod matrix;
 mod planted;
 mod poolctl;
 mod rbd;
@@ -148,7 +149,6 @@ const CASES: &[runner::Case] = cases![
         images_serve_from_definition_to_end,
         what_is_wrong_with_a_cluster_is_told_apart,
         one_odd_image_is_one_odd_image,
-        a_cluster_that_is_gone_holds_up_nobody_and_comes_back,
         a_copy_that_dies_half_way_leaves_no_image,
     },
     gluster::{
@@ -165,6 +165,9 @@ const CASES: &[runner::Case] = cases![
     sheepdog::{
         images_serve_from_definition_to_end,
         a_cluster_that_is_gone_is_inaccessible_and_comes_back,
+    },
+    matrix::{
+        dead_servers_cost_their_own_pools_alone,
     },
     kill9::{
         define,

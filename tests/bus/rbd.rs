@@ -2,12 +2,11 @@
 
 use super::poolctl::{done, fails, noise, status_of};
 use super::support::ceph::{Cluster, cluster};
-use super::support::world::{World, eventually, none, volume_names, with};
+use super::support::world::{World, eventually, none, volume_names};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -16,7 +15,7 @@ const MIB: u64 = 1 << 20;
 const CONFIGURATION: &str = "[timeouts]\nretry-first = \"500ms\"\nretry-longest = \"1s\"\n";
 
 /// libvirt's document of a pool of the cluster.
-fn document(name: &str, cluster: &Cluster, more: &str) -> String {
+pub(super) fn document(name: &str, cluster: &Cluster, more: &str) -> String {
     let Cluster { port, pool } = cluster;
     format!(
         "<pool type='rbd' xmlns:rbd='http://libvirt.org/schemas/storagepool/rbd/1.0'><name>{name}</name>\
@@ -26,28 +25,15 @@ fn document(name: &str, cluster: &Cluster, more: &str) -> String {
 }
 
 /// Keeps a value as the secret that the documents name.
-async fn set_key(world: &World, value: &str) -> Result<()> {
-    let (reader, mut writer) = std::io::pipe()?;
-    writer.write_all(value.as_bytes())?;
-    drop(writer);
-    let options = poold::client::Options::from([
-        ("usage-name", "ceph key".into()),
-        ("usage-type", "ceph".into()),
-    ]);
-    world.manager().await?.set_secret((&reader).into(), &options).await?;
-    Ok(())
-}
-
-async fn define(world: &World, document: &str) -> Result<PoolProxy<'static>> {
-    let (path, _) = world.manager().await?.define_pool_xml(document, &none()).await?;
-    world.pool(&path).await
+pub(super) async fn set_key(world: &World, value: &str) -> Result<()> {
+    world.set_secret("ceph", "ceph key", value).await
 }
 
 /// A world with an active pool `ceph`.
 async fn started(cluster: &Cluster) -> Result<(World, PoolProxy<'static>)> {
     let world = World::start_with(CONFIGURATION).await?;
     set_key(&world, &cluster.key()?).await?;
-    let pool = define(&world, &document("ceph", cluster, "")).await?;
+    let pool = world.define(&document("ceph", cluster, "")).await?;
     pool.start(&none()).await?;
     Ok((world, pool))
 }
@@ -242,7 +228,7 @@ pub async fn what_is_wrong_with_a_cluster_is_told_apart() -> Result<()> {
             }
             other => anyhow::bail!("not {kind:?} with {why:?} but {other:?}"),
         };
-    let pool = define(&world, &document("ceph", &cluster, "")).await?;
+    let pool = world.define(&document("ceph", &cluster, "")).await?;
     refused(&pool, ErrorKind::NotFound, "ceph key").await?;
     set_key(&world, "no key at all").await?;
     refused(&pool, ErrorKind::AuthenticationFailed, "ceph auth get-key").await?;
@@ -251,13 +237,13 @@ pub async fn what_is_wrong_with_a_cluster_is_told_apart() -> Result<()> {
     refused(&pool, ErrorKind::AuthenticationFailed, "refuse").await?;
     set_key(&world, &right).await?;
     let nobody = document("nobody", &cluster, "").replace("'libvirt'", "'nobody'");
-    refused(&define(&world, &nobody).await?, ErrorKind::AuthenticationFailed, "refuse").await?;
+    refused(&world.define(&nobody).await?, ErrorKind::AuthenticationFailed, "refuse").await?;
     let absent = document("absent", &cluster, "").replace("<name>wrong<", "<name>absent<");
-    refused(&define(&world, &absent).await?, ErrorKind::NotBuilt, "ceph osd pool create").await?;
+    refused(&world.define(&absent).await?, ErrorKind::NotBuilt, "ceph osd pool create").await?;
     // A port that nobody listens at, and one where something else does.
     let free = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = free.local_addr()?.port();
-    let other = define(&world, &document("other", &Cluster { port, pool: "wrong" }, "")).await?;
+    let other = world.define(&document("other", &Cluster { port, pool: "wrong" }, "")).await?;
     refused(&other, ErrorKind::Inaccessible, "monitor").await?;
     drop(free);
     refused(&other, ErrorKind::Inaccessible, "monitor").await?;
@@ -301,7 +287,7 @@ pub async fn one_odd_image_is_one_odd_image() -> Result<()> {
 
     // What images take, where the definition asks for it.
     let more = "<refresh><volume allocation='default'/></refresh>";
-    let counted = define(&world, &document("counted", &cluster, more)).await?;
+    let counted = world.define(&document("counted", &cluster, more)).await?;
     counted.start(&none()).await?;
     counted.create_volume("thin", 8 * MIB, &none()).await?;
     let volume = world.volume(&counted.lookup_volume("thin", &none()).await?).await?;
@@ -310,29 +296,6 @@ pub async fn one_odd_image_is_one_odd_image() -> Result<()> {
     let volume = world.volume(&pool.lookup_volume("thin", &none()).await?).await?;
     ensure!(volume.allocation().await? == 8 * MIB);
     done(&world, "vol delete counted/thin").await?;
-    Ok(())
-}
-
-pub async fn a_cluster_that_is_gone_holds_up_nobody_and_comes_back() -> Result<()> {
-    let cluster = cluster("gone")?;
-    let (world, pool) = started(&cluster).await?;
-    let files = world.active_pool("files").await?;
-    pool.create_volume("one", MIB, &none()).await?;
-    cluster.signal(Signal::SIGSTOP)?;
-    let gone = async {
-        let refused = pool.refresh(&with("wait", u64::MAX)).await;
-        ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Inaccessible));
-        ensure!(pool.state().await? == "inaccessible");
-        ensure!(volume_names(&pool).await? == ["one"], "what was known is shown");
-        files.create_volume("disk", MIB, &none()).await?;
-        files.refresh(&none()).await?;
-        anyhow::Ok(())
-    };
-    let gone = gone.await;
-    cluster.signal(Signal::SIGCONT)?;
-    gone?;
-    eventually("it is active again", async || Ok(pool.state().await? == "active")).await?;
-    done(&world, "vol delete ceph/one").await?;
     Ok(())
 }
 

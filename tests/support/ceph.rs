@@ -1,8 +1,10 @@
 //! A real Ceph cluster on this machine (tests/support/ceph.sh), and what its own tools say of it.
 
+use super::garbage::free_port;
 use super::runner::Skip;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -51,7 +53,7 @@ pub fn cluster(pool: &'static str) -> Result<Cluster> {
 fn start() -> Result<u16> {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", DIRECTORY]).status()?;
     ensure!(mounted.success(), "no room in memory for the cluster");
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/ceph.sh");
     let output = Command::new(script).args([DIRECTORY, &port.to_string()]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -116,10 +118,35 @@ impl Cluster {
 
     /// Freezes all of it, or lets it go on.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        for daemon in ["mon.a", "osd.0"] {
-            let pid = std::fs::read_to_string(self.file(&format!("run/{daemon}.pid")))?;
-            kill(Pid::from_raw(pid.trim().parse()?), signal)?;
+        for (_, pid) in self.daemons()? {
+            kill(pid, signal)?;
         }
         Ok(())
+    }
+
+    /// Ends all of it in order, so that it keeps what it has.
+    pub fn stop(&self) -> Result<()> {
+        for (daemon, pid) in self.daemons()? {
+            kill(pid, Signal::SIGTERM)?;
+            // They are in the background, and so this namespace's first process is their parent.
+            waitpid(pid, None).with_context(|| format!("{daemon} does not end"))?;
+        }
+        Ok(())
+    }
+
+    /// Starts all of it again.
+    pub fn start_again(&self) -> Result<()> {
+        self.admin("ceph-mon", &["-i", "a"])?;
+        self.admin("ceph-osd", &["-i", "0"])?;
+        Ok(())
+    }
+
+    /// The OSD, which needs the monitor for its end, and the monitor.
+    fn daemons(&self) -> Result<Vec<(&'static str, Pid)>> {
+        let pid = |daemon| {
+            let pid = std::fs::read_to_string(self.file(&format!("run/{daemon}.pid")))?;
+            Ok((daemon, Pid::from_raw(pid.trim().parse()?)))
+        };
+        ["osd.0", "mon.a"].into_iter().map(pid).collect()
     }
 }

@@ -2,7 +2,8 @@
 # ceph.sh DIR PORT: a Ceph cluster of one monitor (messenger 2 on PORT of 127.0.0.1) and one OSD that keeps all in
 # memory, with cephx and the user client.libvirt. What it wrote is below DIR.
 #
-# The daemons go to the background; their process ids are in DIR/run/*.pid. There is no manager, so the cluster does
+# The daemons go to the background; their process ids are in DIR/run/*.pid. The OSD writes out what it has when SIGTERM
+# ends it. There is no manager, so the cluster does
 # not know how full it is.
 set -euo pipefail
 
@@ -54,6 +55,7 @@ osd objectstore = memstore
 memstore device bytes = 1073741824
 osd max object name len = 256
 osd max object namespace len = 64
+osd fast shutdown = false
 [client]
 admin socket =
 log file =

@@ -59,7 +59,12 @@ fn show_log(area: &str) {
 
 /// Prints a step that passed.
 pub fn pass(area: &str, step: impl Display) {
-    println!("RESULT {area} {step} pass");
+    pass_with(area, step, "");
+}
+
+/// The same with a note.
+pub fn pass_with(area: &str, step: impl Display, note: impl Display) {
+    println!("{}", format!("RESULT {area} {step} pass {note}").trim_end());
 }
 
 /// Prints a step that failed.

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use poold::client::{ManagerProxy, Options, PoolProxy, VolumeProxy};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -219,6 +219,22 @@ impl World {
             .cache_properties(CacheProperties::No)
             .build()
             .await?)
+    }
+
+    /// Defines a pool from libvirt's document.
+    pub async fn define(&self, document: &str) -> Result<PoolProxy<'static>> {
+        let (path, _) = self.manager().await?.define_pool_xml(document, &none()).await?;
+        self.pool(&path).await
+    }
+
+    /// Keeps a value as the secret of a usage.
+    pub async fn set_secret(&self, kind: &str, usage: &str, value: &str) -> Result<()> {
+        let (reader, mut writer) = std::io::pipe()?;
+        writer.write_all(value.as_bytes())?;
+        drop(writer);
+        let options = HashMap::from([("usage-name", usage.into()), ("usage-type", kind.into())]);
+        self.manager().await?.set_secret((&reader).into(), &options).await?;
+        Ok(())
     }
 
     /// Defines, builds and starts a dir pool.

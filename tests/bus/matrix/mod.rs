@@ -1,0 +1,219 @@
+//! Dead servers: type of pool, what is wrong with its server, and when that begins. docs/dead-servers.md is the table of
+//! what is seen, and what is expected here.
+//!
+//! In each cell a thousand calls on another pool are answered, the pool says what is wrong within its deadline, and it is
+//! usable again without help when the server is back. `POOLD_MATRIX` says which cells: nothing for one of each type and
+//! fault, `all`, or words that names of cells (`rbd.frozen.active`) contain. A type is a [`Served`] in `servers.rs`.
+
+mod cell;
+mod servers;
+mod table;
+
+use super::support::garbage::Garbage;
+use super::support::runner::{Skip, fail, pass_with, skip};
+use anyhow::{Result, ensure};
+use cell::Cell;
+use futures_util::future::join_all;
+use nix::sys::signal::Signal;
+use servers::{Rbd, Served, TgtUnits};
+use std::cell::RefCell;
+use table::Expected;
+use tokio::sync::Mutex;
+
+/// What is wrong with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It has ended, and its port is refused.
+    Stopped,
+    /// It answers nothing.
+    Frozen,
+    /// Something else answers in its place.
+    Garbage,
+}
+
+impl Fault {
+    const ALL: [Self; 3] = [Self::Stopped, Self::Frozen, Self::Garbage];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Frozen => "frozen",
+            Self::Garbage => "garbage",
+        }
+    }
+}
+
+/// When it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// Before the pool is started.
+    Start,
+    /// While it is active, and nobody does anything with it.
+    Active,
+    /// In the middle of an upload.
+    Job,
+    /// Before the daemon is killed and started, with an active pool.
+    Daemon,
+}
+
+impl Moment {
+    const ALL: [Self; 4] = [Self::Start, Self::Active, Self::Job, Self::Daemon];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Active => "active",
+            Self::Job => "job",
+            Self::Daemon => "daemon",
+        }
+    }
+}
+
+/// What all cells of a run share.
+struct Run {
+    /// Which cells, as `POOLD_MATRIX` says.
+    asked: Vec<String>,
+    /// Taken by who measures, and by who keeps the processor busy.
+    quiet: Mutex<()>,
+    /// How many times longer calls took beside a dead server: the median, and the ninety-ninth of a hundred.
+    ratios: RefCell<Vec<[f64; 2]>>,
+}
+
+impl Run {
+    fn wants(&self, name: &str, quick: bool) -> bool {
+        match self.asked.as_slice() {
+            [] => quick,
+            [all] if all == "all" => true,
+            words => words.iter().any(|word| name.contains(word.as_str())),
+        }
+    }
+
+    /// All cells of a type.
+    async fn cells_of<S: Served>(&self) {
+        let named = |fault: Fault, moment: Moment| {
+            format!("{}.{}.{}", S::TYPE, fault.word(), moment.word())
+        };
+        let mut server = None;
+        for (fault, quick) in Fault::ALL.into_iter().zip(S::QUICK) {
+            let wanted = |moment: &Moment| self.wants(&named(fault, *moment), *moment == quick);
+            let moments: Vec<_> = Moment::ALL.into_iter().filter(wanted).collect();
+            if moments.is_empty() {
+                continue;
+            }
+            let started = match server.take() {
+                Some(server) => Ok(server),
+                None => S::start(),
+            };
+            let cells = match started {
+                Ok(started) => self.behind(server.insert(started), fault, &moments).await,
+                Err(error) => match error.downcast::<Skip>() {
+                    Ok(why) => return skip("matrix", S::TYPE, why),
+                    Err(error) => return fail("matrix", S::TYPE, format_args!("{error:#}")),
+                },
+            };
+            for (moment, cell) in moments.into_iter().zip(cells) {
+                self.report(&named(fault, moment), S::TYPE, fault, moment, cell);
+            }
+        }
+    }
+
+    /// Cells behind one server, which is broken and mended for all of them. Each has a bus and a daemon of its own.
+    async fn behind<S: Served>(
+        &self,
+        server: &mut S,
+        fault: Fault,
+        moments: &[Moment],
+    ) -> Vec<Result<Cell>> {
+        let prepared = moments.iter().map(|moment| Cell::prepare(server, *moment, &self.quiet));
+        let mut cells = join_all(prepared).await;
+        let broken = {
+            let _loud = self.quiet.lock().await;
+            break_it(server, fault)
+        };
+        let garbage = match broken {
+            Ok(garbage) => garbage,
+            Err(error) => return vec![Err(error)],
+        };
+        each(&mut cells, async |cell| cell.broken(&self.quiet).await).await;
+        let mended = {
+            let _loud = self.quiet.lock().await;
+            drop(garbage);
+            mend(server, fault)
+        };
+        if let Err(error) = mended {
+            return vec![Err(error)];
+        }
+        each(&mut cells, async |cell| cell.mended().await).await;
+        cells
+    }
+
+    fn report(&self, name: &str, kind: &str, fault: Fault, moment: Moment, cell: Result<Cell>) {
+        let told = cell.and_then(|cell| {
+            self.ratios.borrow_mut().push(cell.ratios());
+            let (seen, expected) = (cell.seen(), Expected::of(kind, fault, moment)?);
+            ensure!(
+                expected.0 == seen,
+                "docs/dead-servers.md says {:?}, and what is seen is {seen:?}",
+                expected.0
+            );
+            Ok(cell.note())
+        });
+        match told {
+            Ok(note) => pass_with("matrix", name, note),
+            Err(error) => fail("matrix", name, format_args!("{error:#}")),
+        }
+    }
+}
+
+/// A step of all cells at a time; those that failed are left out.
+async fn each(cells: &mut [Result<Cell>], step: impl AsyncFn(&mut Cell) -> Result<()>) {
+    join_all(cells.iter_mut().map(async |cell| {
+        let Ok(well) = cell else { return };
+        if let Err(error) = step(well).await {
+            well.show_log();
+            *cell = Err(error);
+        }
+    }))
+    .await;
+}
+
+fn break_it<S: Served>(server: &mut S, fault: Fault) -> Result<Option<Garbage>> {
+    match fault {
+        Fault::Stopped => server.stop().map(|()| None),
+        Fault::Frozen => server.signal(Signal::SIGSTOP).map(|()| None),
+        Fault::Garbage => {
+            server.stop()?;
+            Garbage::at(server.port()).map(Some)
+        }
+    }
+}
+
+fn mend<S: Served>(server: &mut S, fault: Fault) -> Result<()> {
+    match fault {
+        Fault::Frozen => server.signal(Signal::SIGCONT),
+        Fault::Stopped | Fault::Garbage => server.start_again(),
+    }
+}
+
+pub async fn dead_servers_cost_their_own_pools_alone() -> Result<()> {
+    let asked = std::env::var("POOLD_MATRIX").unwrap_or_default();
+    let asked = asked.split_whitespace().map(str::to_owned).collect();
+    let run = Run { asked, quiet: Mutex::new(()), ratios: RefCell::default() };
+    tokio::join!(run.cells_of::<Rbd>(), run.cells_of::<TgtUnits>());
+    let ratios = run.ratios.into_inner();
+    if !ratios.is_empty() {
+        let middle = |which: usize| {
+            let mut all: Vec<f64> = ratios.iter().map(|ratios| ratios[which]).collect();
+            all.sort_unstable_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        println!(
+            "matrix: beside a dead server calls on other pools take {:.2} times as long as without \
+             (median; {:.2} times the 99th percentile) in the middle of {} cells",
+            middle(0),
+            middle(1),
+            ratios.len()
+        );
+    }
+    Ok(())
+}
