@@ -86,6 +86,14 @@ scsi_debug() {
     done
 }
 
+# drop_path N: takes away the disk of the driver's adapter (0, 1). Of two that are paths to one disk it does no I/O for the
+# second.
+drop_path() {
+    local path
+    path=$(echo "/sys/bus/pseudo/drivers/scsi_debug/adapter$1"/host*/target*/*/delete)
+    echo 1 >"$path"
+}
+
 settle() { udevadm settle --timeout=60; }
 
 # bytes DEVICE: its size as the kernel has it.

@@ -22,7 +22,7 @@ member_missing_logical() {
 }
 member_missing_mpath() {
     two_paths
-    echo 1 >"/sys/block/$(basename "$(paths | tail -n 1)")/device/delete"
+    drop_path 1
     wait_for 60 "one path is left" has_paths 1
     sees mpath poolctl vol wipe mpath/mpatha
 }

@@ -75,7 +75,7 @@ vanishes_logical() {
 vanishes_scsi() {
     local path
     two_paths
-    echo 1 >"/sys/block/$(basename "$(paths | tail -n 1)")/device/delete"
+    drop_path 1
     wait_for 60 "one path is left" has_paths 1
     path=$(paths)
     path=$(readlink -f "/sys/class/block/${path#/dev/}" | grep -o '/host[0-9]*' | head -n 1)

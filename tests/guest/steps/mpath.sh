@@ -63,10 +63,7 @@ paths() { poolctl --json vol show paths/mpatha | jq -r '."member-paths"[]'; }
 one_path() { is "$(paths | wc -l)" 1; }
 
 a_path_that_goes_is_no_path_of_it() {
-    local path
-    # The driver's second target is the one that it does no I/O for.
-    path=$(paths | tail -n 1)
-    echo 1 >"/sys/block/$(basename "$path")/device/delete"
+    drop_path 1
     wait_for 60 "one path is left" one_path
     poolctl vol download paths/mpatha --length 4M - | cmp - <(head -c 4M /dev/zero)
 }
