@@ -96,16 +96,18 @@ impl MountTable {
                     || !self.0.iter().any(|other| other.id == mount.parent))
         };
         let mut here = self.0.iter().find(is_base)?;
-        // As the kernel walks: from each mount to the first one met on the way.
-        loop {
+        // As the kernel walks: from each mount to the first one met on the way. Never in a circle, as
+        // a table may look that changed while it was read.
+        for _ in &self.0 {
             let children = self.0.iter().filter(|mount| {
                 mount.parent == here.id && mount.id != here.id && path.starts_with(&mount.target)
             });
             match children.min_by_key(|mount| mount.target.components().count()) {
                 Some(next) => here = next,
-                None => return Some(here),
+                None => break,
             }
         }
+        Some(here)
     }
 
     /// The mount whose root a path is, if it is one.
@@ -226,6 +228,14 @@ mod tests {
         assert_eq!(table.iter().find(|mount| mount.id == 26).unwrap().root, Path::new("/sub"));
         let error = MountTable::parse(b"1 2 3").unwrap_err();
         assert!(error.message().contains("unknown form"), "{error}");
+    }
+
+    #[test]
+    fn mounts_on_each_other_end_the_walk() {
+        let said = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /a rw - ext4 /dev/sda2 rw\n\
+            1 2 8:3 / /a/b rw - ext4 /dev/sda3 rw\n";
+        let table = MountTable::parse(said).unwrap();
+        assert!(table.mount_of(Path::new("/a/b/c")).is_some());
     }
 
     #[test]
