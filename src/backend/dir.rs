@@ -11,7 +11,6 @@ pub(super) struct Dir;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Dir,
-    implemented: true,
     tools: &[],
     operations: image_directory::OPERATIONS,
     watch: Watch::Directory,

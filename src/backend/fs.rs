@@ -15,7 +15,6 @@ pub(super) struct Fs;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Fs,
-    implemented: true,
     tools: &["blkid", mount::TOOLS[0], mount::TOOLS[1]],
     operations: image_directory::OPERATIONS,
     watch: Watch::Directory,
@@ -270,6 +269,7 @@ impl ImagePool for Fs {
             lifetime,
             is_ours: &is_ours,
             refusals: &[],
+            by: None,
         };
         plan.start(ctx)
     }

@@ -27,8 +27,8 @@ mod target;
 mod tests;
 mod transfer;
 mod undo;
-mod unimplemented;
 mod volume_io;
+mod vstorage;
 mod wipe;
 mod zfs;
 
@@ -109,8 +109,6 @@ impl Operation {
 pub struct BackendInfo {
     /// The type it serves.
     pub pool_type: PoolType,
-    /// Whether there is code for it; a type without can be defined, shown and undefined only.
-    pub implemented: bool,
     /// Programs without which it cannot work.
     pub tools: &'static [&'static str],
     /// What it can do.
@@ -457,6 +455,11 @@ pub trait Backend: Send + Sync {
         Ok(None)
     }
 
+    /// Makes what describes a volume elsewhere fit its content, which was written by an upload.
+    fn volume_written(&self, _pool: &ActivePool, _volume: &Volume, _ctx: &OpContext) -> Result<()> {
+        Ok(())
+    }
+
     /// Creates a volume with another one's content, whole or not at all, and reads it. The source
     /// may be in another pool; what `def` leaves open is as in the source. Never a difference to
     /// the source: that is `create_volume` with a backing store.
@@ -498,7 +501,7 @@ fn is_source(pool: &PoolDef, event: &DeviceEvent) -> bool {
 
 /// All backends, one for each type of pool.
 pub fn all() -> Vec<Arc<dyn Backend>> {
-    let mut all: Vec<Arc<dyn Backend>> = vec![
+    vec![
         Arc::new(dir::Dir),
         Arc::new(disk::Disk),
         Arc::new(fs::Fs),
@@ -512,9 +515,8 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(sheepdog::Sheepdog),
         Arc::new(zfs::Zfs),
         Arc::new(netfs::NetFs),
-    ];
-    all.extend(unimplemented::backends().map(|backend| Arc::new(backend) as Arc<dyn Backend>));
-    all
+        Arc::new(vstorage::Vstorage),
+    ]
 }
 
 /// Why types cannot do what they cannot, where there is more to say than that.
@@ -522,17 +524,9 @@ static REASONS: &[(PoolType, &[(Operation, &str)])] = &[(PoolType::Sheepdog, she
 
 /// The error of an operation that a type cannot do.
 pub fn unsupported(info: &BackendInfo, operation: Operation) -> Error {
-    let why = match info.implemented {
-        true => {
-            let reasons = REASONS.iter().filter(|(of, _)| *of == info.pool_type);
-            let mut reasons = reasons.flat_map(|(_, reasons)| *reasons);
-            let why = reasons.find(|(of, _)| *of == operation);
-            let why = why.map(|(_, why)| format!(": {why}")).unwrap_or_default();
-            format!("do not support {}{why}", operation.as_str())
-        }
-        false => {
-            "are not implemented yet; they can only be defined, shown and undefined".to_owned()
-        }
-    };
-    Error::new(ErrorKind::NotSupported, format!("{} pools {why}", info.pool_type))
+    let reasons = REASONS.iter().filter(|(of, _)| *of == info.pool_type);
+    let why = reasons.flat_map(|(_, reasons)| *reasons).find(|(of, _)| *of == operation);
+    let why = why.map(|(_, why)| format!(": {why}")).unwrap_or_default();
+    let what = format!("{} pools do not support {}{why}", info.pool_type, operation.as_str());
+    Error::new(ErrorKind::NotSupported, what)
 }

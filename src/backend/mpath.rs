@@ -15,7 +15,6 @@ pub(super) struct Mpath;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Mpath,
-    implemented: true,
     tools: &[],
     operations: OPERATIONS,
     watch: Watch::Devices,

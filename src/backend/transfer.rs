@@ -181,6 +181,7 @@ pub fn upload(
     }
     io.file().sync_all().map_err(failed)?;
     ctx.findings.say("bytes", written);
+    backend.volume_written(pool, volume, ctx)?;
     let covered = whole_image || (options.offset == 0 && written >= io.size);
     if covered || volume.incomplete.is_none() {
         mark.lift(pool, volume, ctx)?;

@@ -74,6 +74,7 @@ pub(super) fn volume(
         key: None,
         kind: match format {
             Some(VolumeFormat::Dir) => pool_type.info().directory_kind(),
+            Some(VolumeFormat::Ploop) if pool_type == PoolType::Vstorage => VolumeKind::Ploop,
             _ => pool_type.info().volume_kind,
         },
         capacity: (capacity > 0 || backing.is_none()).then_some(capacity),

@@ -222,7 +222,7 @@ fn why_not(row: &Record) -> String {
     };
     match row.get("available") {
         Some(JsonValue::Bool(true)) => String::new(),
-        _ if missing.is_empty() => "not implemented yet".to_owned(),
+        _ if missing.is_empty() => "not served by this daemon".to_owned(),
         _ => format!("not installed: {}", missing.join(", ")),
     }
 }

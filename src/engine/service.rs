@@ -134,7 +134,7 @@ impl Engine {
             let missing_tools = missing(info.map_or(&[], |info| info.tools));
             PoolTypeStatus {
                 pool_type,
-                available: info.is_some_and(|info| info.implemented) && missing_tools.is_empty(),
+                available: info.is_some() && missing_tools.is_empty(),
                 missing_tools,
                 missing_format_tools: missing(backend.map_or(&[], |each| each.format_tools())),
                 operations: info

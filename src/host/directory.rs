@@ -153,9 +153,51 @@ impl Directory {
         Ok(rustix::fs::unlinkat(&self.fd, c_name(name)?, AtFlags::empty())?)
     }
 
+    /// Renames a file in it, over another one.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, c_name(from)?, &self.fd, c_name(to)?)?)
+    }
+
     /// Removes an empty directory.
     pub fn remove_directory(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.fd, c_name(name)?, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Removes the files and links in it, but no directories.
+    pub fn remove_files(&self) -> io::Result<()> {
+        let mut names = Vec::new();
+        self.for_each_entry(|name, _| {
+            names.push(name.to_owned());
+            Ok::<(), io::Error>(())
+        })?;
+        for name in names {
+            match rustix::fs::unlinkat(&self.fd, &name, AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::ISDIR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory with the files in it. At once nobody sees it any more; what is left when this dies is
+    /// swept. One that holds directories is left as it is (ENOTEMPTY).
+    pub fn remove_with_files(&self, name: &str) -> io::Result<()> {
+        let directory = self.open_directory(name)?;
+        directory.for_each_entry(|name, _| match directory.stat_entry(name)?.kind {
+            FileType::Directory => Err(io::Error::from_raw_os_error(libc::ENOTEMPTY)),
+            _ => Ok(()),
+        })?;
+        let hidden = hidden_name();
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&self.fd, c_name(name)?, &self.fd, hidden.as_str(), flags) {
+            // Some file systems have no such flag; nobody else makes this name.
+            Err(rustix::io::Errno::INVAL) => {
+                rustix::fs::renameat(&self.fd, c_name(name)?, &self.fd, hidden.as_str())?;
+            }
+            renamed => renamed?,
+        }
+        directory.remove_files()?;
+        self.remove_directory(&hidden)
     }
 
     /// Makes a directory, open to its owner alone, and opens it.
@@ -234,6 +276,11 @@ impl Directory {
             };
             if abandoned {
                 use rustix::io::Errno;
+                if remove == AtFlags::REMOVEDIR
+                    && let Ok(directory) = self.open_directory(&name.to_string_lossy())
+                {
+                    directory.remove_files()?;
+                }
                 match rustix::fs::unlinkat(&self.fd, &name, remove) {
                     Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                     Err(error) => return Err(error.into()),
@@ -346,6 +393,7 @@ impl Drop for TemporaryDirectory<'_> {
     fn drop(&mut self) {
         if let Some(hidden) = &self.hidden {
             // A failure leaves a hidden directory, which the next sweep removes.
+            let _ = self.made.remove_files();
             let _ = self.directory.remove_directory(hidden);
         }
     }
@@ -409,6 +457,33 @@ mod tests {
         }
         handle.create_temporary_directory().unwrap().publish("sub").unwrap_err();
         assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_with_files_goes_whole_and_one_with_directories_stays() {
+        let (base, directory) = place();
+        for name in ["files", "nested"] {
+            std::fs::create_dir(base.path().join(name)).unwrap();
+            std::fs::write(base.path().join(name).join("file"), "x").unwrap();
+        }
+        std::fs::create_dir(base.path().join("nested/inner")).unwrap();
+        directory.remove_with_files("files").unwrap();
+        assert!(!base.path().join("files").exists());
+        let error = directory.remove_with_files("nested").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTEMPTY));
+        assert!(base.path().join("nested/file").exists());
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1, "nothing else is left");
+        // One that died in the making is swept with what is in it.
+        let left = base.path().join(format!("{HIDDEN_PREFIX}{:032x}", 7));
+        std::fs::create_dir(&left).unwrap();
+        std::fs::write(left.join("file"), "x").unwrap();
+        directory.sweep().unwrap();
+        assert!(!left.exists());
+        // And what is given up goes with it.
+        let new = directory.create_temporary_directory().unwrap();
+        std::fs::write(new.made().canonical_path().unwrap().join("file"), "x").unwrap();
+        drop(new);
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 1);
     }
 
     #[test]

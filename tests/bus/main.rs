@@ -27,6 +27,7 @@ mod secrets;
 mod sheepdog;
 #[path = "../support/mod.rs"]
 mod support;
+mod vstorage;
 mod wipe;
 
 use std::process::ExitCode;
@@ -165,6 +166,11 @@ const CASES: &[runner::Case] = cases![
     sheepdog::{
         images_serve_from_definition_to_end,
         a_cluster_that_is_gone_is_inaccessible_and_comes_back,
+    },
+    vstorage::{
+        a_cluster_serves_files_from_definition_to_end,
+        what_is_wrong_with_a_cluster_says_so,
+        ploop_volumes_are_directories_with_an_image,
     },
     matrix::{
         dead_servers_cost_their_own_pools_alone,

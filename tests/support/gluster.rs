@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// Where it keeps what it has, in memory that only this namespace has.
-const DIRECTORY: &str = "/run/poold-gluster";
+const DIRECTORY: &str = "/run/gluster/test";
 
 /// A volume of the server, which is a case's own. Both last as long as the tests, which have process and mount
 /// namespaces of their own.
@@ -73,11 +73,10 @@ impl Gluster {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/gluster.sh");
         let script = script.to_str().context("an odd directory")?;
         // Its daemons would keep a pipe open.
-        let log = std::env::temp_dir().join("poold-gluster.log");
+        let log = std::env::temp_dir().join(format!("poold-gluster.{}.log", self.network));
         let file = std::fs::File::create(&log)?;
         let status = self
             .inside(script)
-            .arg(DIRECTORY)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -38,7 +38,6 @@ pub(super) struct Disk;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Disk,
-    implemented: true,
     tools: &["parted", "blkid", "wipefs"],
     operations: &[
         Operation::Build,

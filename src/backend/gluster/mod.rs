@@ -23,7 +23,6 @@ pub(super) struct Gluster;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Gluster,
-    implemented: true,
     tools: &[mount::TOOLS[0], mount::TOOLS[1], "mount.glusterfs"],
     operations: &[
         Operation::Start,

@@ -7,7 +7,7 @@ use super::create::Made;
 use crate::backend::images::Conversion;
 use crate::host::copy::{Copier, Failure, Holes};
 use crate::host::files;
-use crate::model::{ErrorKind, Result, Volume, VolumeDef, VolumeKind};
+use crate::model::{ErrorKind, Result, Volume, VolumeDef, VolumeFormat, VolumeKind};
 use std::time::Duration;
 
 impl ImageDirectory<'_> {
@@ -26,7 +26,16 @@ impl ImageDirectory<'_> {
             let what = "a clone has its source's capacity; clone it, then resize it";
             return Err(self.volume_error(ErrorKind::InvalidArgument, name, what));
         }
+        let is_ploop = match plan.format {
+            VolumeFormat::Ploop if from.kind == VolumeKind::Ploop => true,
+            format => self.is_ploop(def, format),
+        };
+        if is_ploop && !plan.is_copy {
+            let what = "only a ploop volume can be cloned into one; create it, and fill it by its own tools";
+            return Err(self.volume_error(ErrorKind::NotSupported, name, what));
+        }
         match plan.is_copy {
+            true if is_ploop => self.copy_ploop(def, source, how),
             true => self.copy_volume(def, source, how),
             false => self.convert_volume(def, source, &plan, how),
         }?;

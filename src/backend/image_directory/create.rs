@@ -39,11 +39,14 @@ impl ImageDirectory<'_> {
         let format = match (def.format, def.kind) {
             (Some(format), _) => format,
             (None, VolumeKind::Dir | VolumeKind::NetDir) => VolumeFormat::Dir,
+            (None, VolumeKind::Ploop) => VolumeFormat::Ploop,
             (None, _) => VolumeFormat::Raw,
         };
         self.check_new(def, format)?;
         if (format, &def.encryption) == (VolumeFormat::Dir, &None) {
             self.create_directory(def)?;
+        } else if self.is_ploop(def, format) {
+            self.create_ploop(def, preallocation)?;
         } else {
             let (new, made) = self.make(def, format, preallocation)?;
             self.finish(def, new, made)?;
@@ -268,7 +271,12 @@ impl ImageDirectory<'_> {
     }
 
     /// Sets what the definition says, else what the pool says, else `mode`.
-    fn set_permissions(&self, def: &VolumeDef, file: impl AsFd, mode: u32) -> Result<()> {
+    pub(super) fn set_permissions(
+        &self,
+        def: &VolumeDef,
+        file: impl AsFd,
+        mode: u32,
+    ) -> Result<()> {
         let name = &def.name;
         let mut stated = def.permissions.clone().unwrap_or_default();
         if let Some(of_pool) = &self.pool.def.volume_permissions {
@@ -303,7 +311,7 @@ impl ImageDirectory<'_> {
         })
     }
 
-    fn exists(&self, name: &VolumeName) -> crate::model::Error {
+    pub(super) fn exists(&self, name: &VolumeName) -> crate::model::Error {
         self.volume_error(ErrorKind::Exists, name, "the name is taken; choose another")
     }
 }

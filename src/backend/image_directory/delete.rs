@@ -3,7 +3,7 @@
 use super::ImageDirectory;
 use crate::host::{Access, FileStat, holders};
 use crate::image::lock::{self, Held};
-use crate::model::{ErrorKind, Result, Volume, VolumeName};
+use crate::model::{ErrorKind, Result, Volume, VolumeKind, VolumeName};
 use rustix::fs::FileType;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -21,6 +21,9 @@ impl ImageDirectory<'_> {
             .map_err(|error| self.volume_failed(name, "cannot look for it", &error))?;
         let removed = match found.map(|stat| stat.kind) {
             None => Ok(()),
+            Some(FileType::Directory) if volume.kind == VolumeKind::Ploop => {
+                self.delete_ploop(name)
+            }
             Some(FileType::Directory) => self.directory.remove_directory(name.as_str()),
             Some(_) => self.directory.unlink(name.as_str()),
         };
@@ -48,7 +51,11 @@ impl ImageDirectory<'_> {
     pub(super) fn check_deletable(&self, volume: &Volume) -> Result<Option<Held<File>>> {
         self.check_no_overlay(volume)?;
         let name = &volume.name;
-        match self.directory.open_file(name.as_str(), Access::Read) {
+        let opened = match volume.kind {
+            VolumeKind::Ploop => self.ploop_file(name),
+            _ => self.directory.open_file(name.as_str(), Access::Read),
+        };
+        match opened {
             Ok(file) => self.take(name, file),
             Err(error) => match error.raw_os_error() {
                 // A link's file stays; what is gone or no file has no lock.

@@ -1,6 +1,6 @@
 //! One entry of the directory as a volume.
 
-use super::ImageDirectory;
+use super::{ImageDirectory, ploop};
 use crate::host::{Access, FileStat, HIDDEN_PREFIX, files};
 use crate::image::probe::{Verdict, hint_of_name, probe_file, resolve_backing};
 use crate::model::{
@@ -96,8 +96,17 @@ impl<'a> Reader<'a> {
             }
             FileType::Directory => {
                 let stat = directory.stat_entry(name)?;
-                let dir = stat.kind == FileType::Directory;
-                Ok(dir.then(|| self.directory_volume(volume_name, &stat)))
+                if stat.kind != FileType::Directory {
+                    return Ok(None);
+                }
+                // Of others' directories, one that may not be looked into is one as well.
+                match ploop::image(directory, name).ok().flatten() {
+                    Some((file, of_file)) => {
+                        let found = self.open_volume(volume_name, &of_file, &file)?;
+                        Ok(found.map(|found| ploop_volume(found, &stat)))
+                    }
+                    None => Ok(Some(self.directory_volume(volume_name, &stat))),
+                }
             }
             FileType::Symlink => match self.place.follow(name, Access::Read)? {
                 Some((file, stat)) => self.open_volume(volume_name, &stat, &file),
@@ -249,6 +258,21 @@ impl<'a> Reader<'a> {
             extents: Vec::new(),
             block: None,
         }
+    }
+}
+
+/// The volume that a directory with an image and its description is, of what its image is.
+fn ploop_volume(image: Volume, directory: &FileStat) -> Volume {
+    let is_ploop = image.format == VolumeFormat::Ploop;
+    Volume {
+        kind: VolumeKind::Ploop,
+        format: VolumeFormat::Ploop,
+        content_format: if is_ploop { image.content_format } else { Some(image.format) },
+        capacity: if is_ploop { image.capacity } else { 0 },
+        mode: Some(directory.mode),
+        owner: Some(directory.owner),
+        group: Some(directory.group),
+        ..image
     }
 }
 

@@ -13,7 +13,7 @@ impl ImageDirectory<'_> {
     /// Opens a volume's content, which is the volume that the caller saw.
     pub(crate) fn open_volume(&self, volume: &Volume, access: VolumeAccess) -> Result<VolumeIo> {
         let name = &volume.name;
-        if volume.format == VolumeFormat::Dir || volume.kind == VolumeKind::Ploop {
+        if volume.format == VolumeFormat::Dir {
             let what = format!("a volume of kind {} cannot be opened", volume.kind.as_str());
             return Err(self.volume_error(ErrorKind::NotSupported, name, what));
         }
@@ -21,7 +21,10 @@ impl ImageDirectory<'_> {
             VolumeAccess::Write { .. } => Access::ReadWrite,
             VolumeAccess::Read | VolumeAccess::ReadUnchanged => Access::Read,
         };
-        let file = self.open_content(name, how)?;
+        let file = match volume.kind {
+            VolumeKind::Ploop => self.open_ploop(name, how)?,
+            _ => self.open_content(name, how)?,
+        };
         let failed = |error: &_| self.volume_failed(name, "cannot tell what it is", error);
         let stat = FileStat::of(&file).map_err(|error| failed(&error))?;
         self.check_same(volume)?;

@@ -6,7 +6,7 @@ use crate::backend::{
     Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, WipeOptions,
     unsupported,
 };
-use crate::model::{PoolDef, Result, Source, Usage, Volume, VolumeDef, VolumeName};
+use crate::model::{PoolDef, Result, Source, Usage, Volume, VolumeDef, VolumeKind, VolumeName};
 
 /// A type of pool whose volumes are image files in its target directory: how that directory comes
 /// and goes. What is done with volumes is the same for all of them.
@@ -150,6 +150,13 @@ impl<T: ImagePool> Backend for T {
         ctx: &OpContext,
     ) -> Result<VolumeIo> {
         within(pool, ctx, |place| place.open_volume(volume, access))
+    }
+
+    fn volume_written(&self, pool: &ActivePool, volume: &Volume, ctx: &OpContext) -> Result<()> {
+        match volume.kind {
+            VolumeKind::Ploop => within(pool, ctx, |place| place.describe_ploop(&volume.name)),
+            _ => Ok(()),
+        }
     }
 
     fn clone_volume(

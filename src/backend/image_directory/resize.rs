@@ -7,7 +7,7 @@ use crate::host::{Access, FileStat};
 use crate::image::formats;
 use crate::image::node::Node;
 use crate::image::qemu_img::QemuImg;
-use crate::model::{Error, ErrorKind, Result, Volume, VolumeFormat, VolumeName};
+use crate::model::{Error, ErrorKind, Result, Volume, VolumeFormat, VolumeKind, VolumeName};
 use std::fs::File;
 
 impl ImageDirectory<'_> {
@@ -19,7 +19,8 @@ impl ImageDirectory<'_> {
         options: ResizeOptions,
     ) -> Result<Volume> {
         let name = &volume.name;
-        if volume.kind != self.info().volume_kind {
+        let is_ploop = volume.kind == VolumeKind::Ploop;
+        if !is_ploop && volume.kind != self.info().volume_kind {
             return Err(self.volume_error(
                 ErrorKind::NotSupported,
                 name,
@@ -32,6 +33,14 @@ impl ImageDirectory<'_> {
                 name,
                 "no file can be as large as this capacity",
             ));
+        }
+        if is_ploop {
+            let current = self.check_same(volume)?;
+            if capacity < current.capacity && !options.shrink {
+                return Err(self.shrinks(name));
+            }
+            self.resize_ploop(&current, capacity)?;
+            return self.read_new(name);
         }
         let file = self
             .directory

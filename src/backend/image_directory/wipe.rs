@@ -44,6 +44,9 @@ impl ImageDirectory<'_> {
         self.restore(volume, &io, mark, after)?;
         wipe.report(ctx);
         drop(io);
+        if volume.kind == VolumeKind::Ploop {
+            self.describe_ploop(name)?;
+        }
         self.volume(name)?.ok_or_else(|| {
             self.volume_error(ErrorKind::NotFound, name, "it is gone; refresh the pool")
         })

@@ -50,7 +50,6 @@ pub(super) struct Iscsi {
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Iscsi,
-    implemented: true,
     tools: &[admin::TOOL],
     operations: OPERATIONS_WITH_SEARCH,
     watch: Watch::Devices,

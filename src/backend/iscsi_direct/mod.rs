@@ -28,7 +28,6 @@ pub(super) struct IscsiDirect;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::IscsiDirect,
-    implemented: true,
     tools: &[tools::LIST, tools::SIZE],
     operations: OPERATIONS_WITH_SEARCH,
     watch: Watch::Timer,

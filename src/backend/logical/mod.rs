@@ -42,7 +42,6 @@ pub(super) struct Logical {
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Logical,
-    implemented: true,
     tools: &["lvm"],
     operations: &[
         Operation::Build,

@@ -38,6 +38,9 @@ pub(super) struct Plan<'a> {
     pub is_ours: &'a dyn Fn(&Mount) -> bool,
     /// What refusals of its own mean: by a part of what mount(8) says.
     pub refusals: &'a [(&'a str, ErrorKind)],
+    /// What mounts it at a place, where mount(8) cannot. It takes no options: those that every mount has are
+    /// set afterwards.
+    pub by: Option<&'a dyn Fn(&Path) -> Command>,
 }
 
 impl Plan<'_> {
@@ -102,10 +105,19 @@ impl Plan<'_> {
             lifetime: self.lifetime,
             ..Command::default()
         };
-        let output = ctx.host.run(&command, &ctx.limits).map_err(|error| self.ours(error))?;
+        let Some(by) = self.by else { return self.run(&command, ctx) };
+        self.run(&Command { accept: FAILURES, ..by(mount_point) }, ctx)?;
+        let options = format!("remount,bind,{options}");
+        let args = vec!["-o".into(), options.into(), "--".into(), mount_point.into()];
+        let command = Command { program: "mount", args, accept: FAILURES, ..Command::default() };
+        self.run(&command, ctx)
+    }
+
+    fn run(&self, command: &Command, ctx: &OpContext) -> Result<()> {
+        let output = ctx.host.run(command, &ctx.limits).map_err(|error| self.ours(error))?;
         match output.status {
             0 => Ok(()),
-            status => Err(self.failed(status, &output.stderr)),
+            status => Err(self.failed(command.program, status, &output.stderr)),
         }
     }
 
@@ -161,9 +173,9 @@ impl Plan<'_> {
         )
     }
 
-    /// What mount(8) complains of, as an error that programs can tell.
-    fn failed(&self, status: i32, said: &[u8]) -> Error {
-        let why = complaint(said, "mount: ");
+    /// What mount(8), or what mounts in its place, complains of, as an error that programs can tell.
+    fn failed(&self, program: &str, status: i32, said: &[u8]) -> Error {
+        let why = complaint(said, &format!("{program}: "));
         let known = self.refusals.iter().find(|(part, _)| why.contains(part));
         let (kind, why) = if let Some((_, kind)) = known {
             (*kind, why)
@@ -176,7 +188,7 @@ impl Plan<'_> {
         } else if why.contains("does not exist") || why.contains("Input/output error") {
             (ErrorKind::Inaccessible, why)
         } else {
-            (ErrorKind::ToolFailed, format!("mount failed with exit status {status}: {why}"))
+            (ErrorKind::ToolFailed, format!("{program} failed with exit status {status}: {why}"))
         };
         let source = self.source;
         Error::new(kind, format!("pool {}: cannot mount {source}: {why}", self.pool.name))

@@ -20,7 +20,6 @@ pub(super) struct NetFs;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::NetFs,
-    implemented: true,
     tools: &mount::TOOLS,
     operations: &[
         Operation::Build,
@@ -60,6 +59,7 @@ pub(super) fn mount_share(pool: &PoolDef, ctx: &OpContext) -> Result<Activation>
         lifetime: if share.by_process() { Lifetime::Scope(pool.uuid) } else { Lifetime::Ours },
         is_ours: &|mount: &Mount| share.is_mounted_as(mount),
         refusals: share.refusals(),
+        by: None,
     };
     plan.start(ctx)
 }

@@ -25,7 +25,6 @@ pub(super) struct Rbd;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Rbd,
-    implemented: true,
     tools: &["rbd", "rados"],
     operations: &[
         Operation::Start,

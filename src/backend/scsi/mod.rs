@@ -22,7 +22,6 @@ pub(super) struct Scsi {
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Scsi,
-    implemented: true,
     tools: &[],
     operations: OPERATIONS,
     watch: Watch::Devices,

@@ -30,7 +30,6 @@ const NO_CONTENT: &str =
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Sheepdog,
-    implemented: true,
     tools: &[TOOL],
     operations: &[
         Operation::Start,

@@ -29,7 +29,6 @@ pub(super) struct Zfs;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Zfs,
-    implemented: true,
     tools: &["zpool", "zfs"],
     operations: &[
         Operation::Build,

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 static SLOW: BackendInfo = BackendInfo {
     pool_type: PoolType::Dir,
-    implemented: true,
     tools: &[],
     operations: &[Operation::Start, Operation::Refresh],
     watch: Watch::Timer,

@@ -8,7 +8,6 @@ const COUNT: usize = 100_000;
 
 static MANY: BackendInfo = BackendInfo {
     pool_type: PoolType::Dir,
-    implemented: true,
     tools: &[],
     operations: &[Operation::Start, Operation::Refresh],
     watch: Watch::Timer,

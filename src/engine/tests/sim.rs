@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Dir,
-    implemented: true,
     tools: &[],
     operations: &[
         Operation::Build,
