@@ -189,12 +189,11 @@ pub(super) fn locate(pool: &PoolDef, host: &dyn Host, limits: &Limits) -> Result
     let name = group_name(pool);
     let refuse = |kind, what: String| Err(Error::new(kind, format!("volume group {name}: {what}")));
     let candidates = Candidates::all(&pool.source.devices)?;
-    for device in &pool.source.devices {
-        let device = BlockDevice::at(Path::new(&device.path)).ok();
+    for SourceDevice { path, .. } in &pool.source.devices {
+        let device = BlockDevice::at(Path::new(path)).ok();
         let dead = candidates.dead.iter().find(|(dead, _)| Some(dead) == device.as_ref());
-        if let Some((device, why)) = dead {
-            let what = format!("its device {} {why}", device.node().display());
-            return refuse(ErrorKind::Inaccessible, what);
+        if let Some((_, why)) = dead {
+            return refuse(ErrorKind::Inaccessible, format!("its device {path} {why}"));
         }
     }
     let rows = physical(host, limits, &candidates.devices)?;

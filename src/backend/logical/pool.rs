@@ -188,7 +188,9 @@ fn check_alive(pool: &PoolDef, devices: &[String]) -> Result<()> {
     for device in devices {
         let found = BlockDevice::at(Path::new(device)).ok();
         if let Some(why) = found.as_ref().and_then(BlockDevice::why_dead) {
-            return Err(error(pool, ErrorKind::Inaccessible, format_args!("{device} {why}")));
+            let group = group_name(pool);
+            let what = format_args!("volume group {group}: its device {device} {why}");
+            return Err(error(pool, ErrorKind::Inaccessible, what));
         }
     }
     Ok(())
