@@ -130,7 +130,7 @@ the_password_is_nowhere() {
 }
 
 step a_samba_server_runs
-step a_guest_does_all
+long step a_guest_does_all
 step a_user_does_all_by_a_secret
 step wrong_credentials_are_told_within_seconds
 step a_password_is_no_option

@@ -53,6 +53,7 @@ XML
 long step data_goes_in_and_out_and_across
 
 what_is_in_use_is_not_written() {
+    head -c 8M /dev/urandom >/var/tmp/data
     mkfs.ext4 -q "$(disk scsi2)"
     mount "$(disk scsi2)" /mnt
     refused Busy poolctl vol upload hba/unit:0:0:2 /var/tmp/data

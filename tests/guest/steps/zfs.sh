@@ -79,7 +79,7 @@ XML
     is "$(zfs list -H -t snapshot -o name)" ''
     poolctl vol delete tank/back
 }
-step data_goes_in_out_and_across
+long step data_goes_in_out_and_across
 
 sizes_change() {
     hold /dev/zvol/tank/thick raw
