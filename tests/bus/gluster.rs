@@ -220,6 +220,32 @@ pub async fn a_server_that_is_gone_holds_up_nobody_and_comes_back() -> Result<()
     Ok(())
 }
 
+pub async fn a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force() -> Result<()> {
+    let server = gluster("frozen")?;
+    let world = server.world(&format!("{CONFIGURATION}refresh = \"3s\"\n")).await?;
+    let pool = define(&world, &document("gl", &server, "/", "")).await?;
+    pool.start(&none()).await?;
+    let files = world.active_pool("files").await?;
+    pool.create_volume("one", MIB, &none()).await?;
+    server.signal(Signal::SIGSTOP)?;
+    let frozen = async {
+        let refused = pool.refresh(&with("wait", u64::MAX)).await;
+        ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
+        ensure!(pool.state().await? == "inaccessible" && volume_names(&pool).await? == ["one"]);
+        files.create_volume("disk", MIB, &none()).await?;
+        pool.stop(&with("force", true)).await?;
+        ensure!(pool.state().await? == "inactive" && mounts(&world)?.is_empty());
+        anyhow::Ok(())
+    };
+    let frozen = frozen.await;
+    server.signal(Signal::SIGCONT)?;
+    frozen?;
+    eventually("it starts again", async || Ok(pool.start(&none()).await.is_ok())).await?;
+    ensure!(volume_names(&pool).await? == ["one"]);
+    done(&world, "vol delete gl/one").await?;
+    Ok(())
+}
+
 pub async fn the_client_outlives_the_service_and_is_started_again() -> Result<()> {
     let server = gluster("client")?;
     let (world, pool) = started(&server).await?;

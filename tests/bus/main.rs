@@ -155,6 +155,7 @@ const CASES: &[runner::Case] = cases![
     gluster::{
         files_serve_from_definition_to_end,
         a_server_that_is_gone_holds_up_nobody_and_comes_back,
+        a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force,
         the_client_outlives_the_service_and_is_started_again,
         on_a_volume_that_trusts_no_root_all_is_done_as_who_owns_the_volumes,
         volumes_of_a_server_are_found_and_mounted_as_shares,

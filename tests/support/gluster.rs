@@ -89,20 +89,28 @@ impl Gluster {
 
     /// Ends the server and the bricks at once.
     pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        self.pid_files()?.into_iter().try_for_each(|file| Ok(std::fs::remove_file(file)?))
+    }
+
+    /// Sends the server and the bricks a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        for file in self.pid_files()? {
+            let pid = std::fs::read_to_string(&file)?;
+            // One brick's process may serve several volumes.
+            let _ = kill(Pid::from_raw(pid.trim().parse()?), signal);
+        }
+        Ok(())
+    }
+
+    fn pid_files(&self) -> Result<Vec<PathBuf>> {
         let mut files = vec![Path::new(DIRECTORY).join("glusterd.pid")];
-        let volumes = std::fs::read_dir("/run/gluster/vols")?;
-        for volume in volumes {
+        for volume in std::fs::read_dir("/run/gluster/vols")? {
             let entries = std::fs::read_dir(volume?.path())?.collect::<Result<Vec<_>, _>>()?;
             let entries = entries.into_iter().map(|entry| entry.path());
             files.extend(entries.filter(|path| path.extension().is_some_and(|end| end == "pid")));
         }
-        for file in files {
-            let pid = std::fs::read_to_string(&file)?;
-            // One brick's process may serve several volumes.
-            let _ = kill(Pid::from_raw(pid.trim().parse()?), Signal::SIGKILL);
-            std::fs::remove_file(file)?;
-        }
-        Ok(())
+        Ok(files)
     }
 
     /// A host in the server's network.
