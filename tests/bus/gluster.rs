@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 const CONFIGURATION: &str = "[timeouts]\nretry-first = \"500ms\"\nretry-longest = \"1s\"\n";
 
 /// libvirt's document of a pool of a directory of the server's volume.
-fn document(name: &str, server: &Gluster, dir: &str, more: &str) -> String {
+pub(super) fn document(name: &str, server: &Gluster, dir: &str, more: &str) -> String {
     let volume = server.volume;
     format!(
         "<pool type='gluster'><name>{name}</name><source><host name='127.0.0.1'/><name>{volume}</name>\

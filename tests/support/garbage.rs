@@ -1,9 +1,11 @@
 //! Something that listens where a server should, and answers with nonsense.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,20 +21,35 @@ pub fn free_port() -> Result<u16> {
 
 /// The listener; dropped, it and all its connections are gone.
 pub struct Garbage {
-    port: u16,
+    socket: OwnedFd,
     connections: Arc<Mutex<Option<Vec<TcpStream>>>>,
     listener: Option<JoinHandle<()>>,
 }
 
 impl Garbage {
-    /// Listens at a port of the loopback interface.
-    pub fn at(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .with_context(|| format!("cannot listen at port {port}"))?;
+    /// Listens at a port of the loopback interface, of the network of a process if it is not this one's.
+    pub fn at(port: u16, network: Option<u32>) -> Result<Self> {
+        // A socket stays in the network that it was made in.
+        let bind = move || -> Result<TcpListener> {
+            if let Some(process) = network {
+                let file = std::fs::File::open(format!("/proc/{process}/ns/net"))?;
+                setns(file, CloneFlags::CLONE_NEWNET)?;
+            }
+            // Whoever was killed there may not be gone yet.
+            for _ in 0..500 {
+                if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                    return Ok(listener);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bail!("cannot listen at port {port}")
+        };
+        let listener = std::thread::spawn(bind).join().unwrap()?;
+        let socket = listener.as_fd().try_clone_to_owned()?;
         let connections = Arc::new(Mutex::new(Some(Vec::new())));
         let kept = Arc::clone(&connections);
         let listener = std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            for stream in listener.incoming().map_while(Result::ok) {
                 let Ok(other) = stream.try_clone() else { continue };
                 match kept.lock().unwrap().as_mut() {
                     Some(connections) => connections.push(other),
@@ -41,7 +58,7 @@ impl Garbage {
                 std::thread::spawn(move || answer(stream));
             }
         });
-        Ok(Self { port, connections, listener: Some(listener) })
+        Ok(Self { socket, connections, listener: Some(listener) })
     }
 }
 
@@ -74,8 +91,8 @@ impl Drop for Garbage {
             let _ = stream.shutdown(Shutdown::Both);
         }
         // Wakes the listener, which then goes.
-        let here = (Ipv4Addr::LOCALHOST, self.port).into();
-        let _ = TcpStream::connect_timeout(&here, Duration::from_secs(5));
+        let _ =
+            nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
         }

@@ -113,6 +113,11 @@ impl Gluster {
         Ok(files)
     }
 
+    /// A process in the server's network.
+    pub fn network(&self) -> u32 {
+        self.network
+    }
+
     /// A host in the server's network.
     pub async fn world(&self, configuration: &str) -> Result<World> {
         World::start_in_network_of(self.network, configuration).await

@@ -63,7 +63,10 @@ impl Cell {
         moment: Moment,
         quiet: &Mutex<()>,
     ) -> Result<Self> {
-        let world = World::start_with(CONFIGURATION).await?;
+        let world = match server.network() {
+            None => World::start_with(CONFIGURATION).await?,
+            Some(process) => World::start_in_network_of(process, CONFIGURATION).await?,
+        };
         server.set_secret(&world).await?;
         let pool = world.define(&server.document()).await?;
         let mut volume = None;
@@ -137,7 +140,9 @@ impl Cell {
             None => self.pool.last_error().await?,
         };
         self.seen.error = error.trim_start_matches("org.poold1.Error.").to_owned();
-        self.seen.said = plain(&said);
+        let data = format!("{}", self.world.data("").display());
+        let uuid = self.pool.uuid().await?;
+        self.seen.said = plain(&said, &data).replace(&uuid, "UUID");
         self.seen.state = expected.to_owned();
         Ok(())
     }
@@ -207,10 +212,25 @@ impl Cell {
     }
 }
 
-/// A message without what is another one each time.
-fn plain(said: &str) -> String {
+/// A message without what is another one each time: addresses, uuids, times, where the daemon has its data, and what it was
+/// that found out first.
+fn plain(said: &str, data: &str) -> String {
+    let said = said.replace(data, "/");
+    let first = [
+        "a probe of ",
+        "a check of ",
+        "the refresh of ",
+        "reading volumes of ",
+        "volume-upload of ",
+    ];
+    let found = first.iter().find_map(|first| said.strip_prefix(first));
+    let said = found.map_or(said.clone(), |rest| format!("... of {rest}"));
     let mut words = Vec::new();
     for word in said.split(' ') {
+        if word.parse::<f64>().is_ok() {
+            words.push("N".to_owned());
+            continue;
+        }
         let address = word.split("127.0.0.1:").nth(1);
         let port: Option<String> =
             address.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect());

@@ -1,9 +1,10 @@
 //! The types of pool whose servers run here: a row of the matrix each.
 
-use super::super::rbd;
 use super::super::support::ceph::{Cluster, cluster};
+use super::super::support::gluster::{self as server, Gluster};
 use super::super::support::tgt::{PASSWORD, TARGET, Tgt, set_password};
 use super::super::support::world::{World, none};
+use super::super::{gluster, rbd};
 use super::Moment;
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -26,6 +27,10 @@ pub(super) trait Served: Sized {
     fn signal(&self, signal: Signal) -> Result<()>;
     /// Where who looks for it knocks first.
     fn port(&self) -> u16;
+    /// A process in its network, where that is not the tests' own.
+    fn network(&self) -> Option<u32> {
+        None
+    }
     /// libvirt's document of a pool on it, which is called as the type.
     fn document(&self) -> String;
     /// Keeps the secret that the document names, if it names one.
@@ -122,5 +127,53 @@ impl Served for TgtUnits {
 
     async fn volume(&self, _pool: &PoolProxy<'_>, _moment: Moment) -> Result<String> {
         Ok("unit:0:0:3".to_owned())
+    }
+}
+
+/// gluster: glusterd and a brick.
+pub(super) struct Bricks(Gluster);
+
+impl Served for Bricks {
+    const TYPE: &'static str = "gluster";
+    const QUICK: [Moment; 3] = [Moment::Daemon, Moment::Start, Moment::Active];
+
+    fn start() -> Result<Self> {
+        server::gluster("matrix").map(Self)
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.0.kill()
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.0.start()
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.0.signal(signal)
+    }
+
+    fn port(&self) -> u16 {
+        24_007
+    }
+
+    fn network(&self) -> Option<u32> {
+        Some(self.0.network())
+    }
+
+    fn document(&self) -> String {
+        gluster::document(Self::TYPE, &self.0, "/", "")
+    }
+
+    async fn set_secret(&self, _world: &World) -> Result<()> {
+        Ok(())
+    }
+
+    async fn volume(&self, pool: &PoolProxy<'_>, moment: Moment) -> Result<String> {
+        let name = moment.word().to_owned();
+        if !self.0.files()?.contains(&name) {
+            pool.create_volume(&name, 8 << 20, &none()).await?;
+        }
+        Ok(name)
     }
 }

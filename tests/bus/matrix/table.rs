@@ -8,6 +8,16 @@ use std::path::Path;
 pub(super) struct Expected(pub(super) String);
 
 impl Expected {
+    /// Whether it is what is seen. An upload may end in one way `or` another, where how long the server is away decides.
+    pub(super) fn is(&self, seen: &str) -> bool {
+        let (expected, seen): (Vec<_>, Vec<_>) =
+            (self.0.split(" | ").collect(), seen.split(" | ").collect());
+        expected.len() == seen.len()
+            && expected.iter().zip(seen).enumerate().all(|(column, (expected, seen))| {
+                *expected == seen || column == 2 && expected.split(" or ").any(|end| end == seen)
+            })
+    }
+
     pub(super) fn of(kind: &str, fault: Fault, moment: Moment) -> Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dead-servers.md");
         let text = std::fs::read_to_string(file)?;
