@@ -49,10 +49,11 @@ test-vm-zfs: ## builds what test-vm needs for ZFS, once (four minutes)
 	@scripts/setup.sh guest
 	@scripts/as-root.sh tests/guest/zfs.sh
 
-test-matrix: ## dead servers: each type, fault and moment of docs/dead-servers.md; CELLS="rbd.frozen" for some only
-	@scripts/setup.sh bus
+test-matrix: guest-programs ## dead servers: each type, fault and moment of docs/dead-servers.md; CELLS="rbd.frozen" for some of the bus tier's only
+	@scripts/setup.sh bus guest
 	$(CARGO) test $(CARGOFLAGS) --no-run --test bus
 	scripts/as-root.sh env POOLD_MATRIX="$(or $(CELLS),all)" $(CARGO) test $(CARGOFLAGS) --test bus -- --nocapture matrix::
+	$(if $(CELLS),,@scripts/as-root.sh tests/guest/run.sh matrix_nfs matrix_cifs matrix_iscsi matrix_boot)
 
 .PHONY: build
 build: ## release programs, for install

@@ -52,29 +52,6 @@ does_not_apply() {
 
 row() { echo "$1 | $2 | $3 | $4" | tee -a "$work/rows"; }
 
-# plain: a message without what is another one each time or on another machine.
-plain() {
-    sed -E 's,/dev/disk/by-id/(virtio-|scsi-0QEMU_QEMU_HARDDISK_)?,/dev/disk/by-id/,g
-        s,\<((sd|vd)[a-z]|dm-[0-9]+),NODE,g
-        s,[[:alnum:]]{6}(-[[:alnum:]]{4}){5}-[[:alnum:]]{6},UUID,g; s,job [0-9]+,job N,g; s,process [0-9]+,process N,g
-        s,\<host[0-9]+,hostN,g; s,[0-9.]+ s\>,N s,g'
-}
-
-# bus OBJECT INTERFACE METHOD [ARGUMENT...]: what busctl says, as JSON; poolctl, which has more to say, takes longer.
-bus() { busctl --timeout=120 --json=short call org.poold1 "/org/poold1$1" "$2" "${@:3}"; }
-state() { get "$1" State | jq -r .data; }
-# last_error POOL INDEX: the name (0) or the message (1).
-last_error() { get "$1" LastError | jq -r ".data[$2] | if . == \"\" then \"-\" else . end" | sed 's/^org.poold1.Error.//'; }
-get() { busctl --json=short get-property org.poold1 "$(pool "$1")" org.poold1.Pool "$2"; }
-# error_that_says MESSAGE STATUS: the name of the error of the job that failed with it; where the call was refused before
-# there was a job, of an error that has poolctl end with this status.
-error_that_says() {
-    local refused
-    refused=$(sed -n "s/ $2\$//p" "$here/errors" | head -n 1)
-    bus /jobs org.freedesktop.DBus.ObjectManager GetManagedObjects | jq -r --arg said "$1" --arg refused "$refused" \
-        '[.data[0][]."org.poold1.Job".Error.data | select(.[1] == $said)][0][0] // $refused'
-}
-
 # sees POOL COMMAND...: notes what the command came to. An error's name is that of the job that failed with these words.
 sees() {
     local pool=$1 said name status=0
@@ -94,7 +71,6 @@ by_itself() {
     wait_for 300 "pool $1 is $2" is_now "$1" "$2"
     row "by itself" "$(last_error "$1" 0)" "$2" "$(last_error "$1" 1 | plain)"
 }
-is_now() { is "$(state "$1")" "$2"; }
 
 # --- the others
 

@@ -6,7 +6,8 @@
 #
 #   -v       each command of each step
 #   --cold   boots even those that could go on from the frozen machine
-#   --quick  without what takes long: step files that say `quick: no`, and steps marked `long`
+#   --quick  without what takes long: step files that say `quick: no`, steps marked `long`, and all but one cell of
+#            docs/dead-servers.md for each type and fault
 #
 # Needs root and what `scripts/setup.sh guest` installs. The image is built once (image.sh); `make test-vm-zfs` adds ZFS.
 # POOLD_BUILD is where the programs were built (default: where they were built last, below target).
@@ -110,9 +111,9 @@ image=$("$here/image.sh" 2>"$work/image.log") || {
 make -s -C "$tree" -f Makefile.install install DESTDIR="$work/job" PREFIX=/usr BUILD="$build" || no_run install "make install failed"
 strip --strip-debug "$work/job/usr/sbin/poold" "$work/job/usr/bin/poolctl"
 mkdir -p "$work/job/opt/test/"{guest,support}
-cp -r "$here"/{support,types,lio,failures}.sh "$here/steps" "$work/job/opt/test/guest/"
+cp -r "$here"/{support,types,lio,servers,failures,matrix}.sh "$here"/{calls,noise}.py "$here/steps" "$work/job/opt/test/guest/"
+cp "$tree"/docs/{failures,dead-servers}.md "$work/job/opt/test/guest/"
 [ ! "$quick" ] || touch "$work/job/opt/test/guest/quick"
-cp "$tree/docs/failures.md" "$work/job/opt/test/guest/"
 cp "$here/../support/steps.sh" "$work/job/opt/test/support/"
 # Names of errors with the exit statuses of poolctl, where poold has them.
 sed -n 's/^ *(K::\([A-Za-z]*\), ".*", \([0-9]*\)),$/\1 \2/p' "$tree/src/model/error.rs" >"$work/job/opt/test/guest/errors"
@@ -143,6 +144,6 @@ done
 wait "${running[@]}"
 running=()
 
-count() { grep -c "^RESULT guest [^ ]* $1" "$work/results"; }
+count() { grep -c "^RESULT [^ ]* [^ ]* $1" "$work/results"; }
 echo "guest: $(count pass) passed, $(count fail) failed, $(count skip) skipped"
 [ "$(count fail)" = 0 ]
