@@ -120,8 +120,11 @@ impl Cell {
             None => None,
         };
         let expected = if self.moment == Moment::Start { "inactive" } else { "inaccessible" };
+        // While it is tried again it is starting.
+        let trying = |state: &str| self.moment == Moment::Start && state == "starting";
         eventually("the pool says that it is dead", async || {
-            Ok(self.pool.state().await? == expected)
+            let state = self.pool.state().await?;
+            Ok(state == expected || trying(&state))
         })
         .await?;
         if self.moment == Moment::Start {
