@@ -33,7 +33,67 @@ mod wipe;
 use std::process::ExitCode;
 use support::{caller, runner};
 
+/// What takes longest comes first, as areas run side by side.
 const CASES: &[runner::Case] = cases![
+    faults::{
+        is_killed_at_each_step_of_a_creation,
+        is_killed_at_each_step_of_a_copy,
+        is_killed_at_each_step_of_an_overwriting,
+        a_call_fails_at_each_step_of_a_creation,
+        a_call_fails_at_each_step_of_a_copy,
+        a_call_fails_at_each_step_of_an_overwriting,
+        is_cancelled_at_each_step,
+        it_ends_while_qemu_img_works,
+        the_disk_is_full,
+        the_disk_fails,
+        the_client_goes,
+    },
+    formats::{
+        every_format_is_what_the_document_says,
+        a_machine_opens_every_volume,
+    },
+    matrix::{
+        dead_servers_cost_their_own_pools_alone,
+    },
+    kill9::{
+        define,
+        redefine,
+        undefine,
+        set_autostart,
+        clear_autostart,
+        build,
+        start,
+        stop,
+        create_raw,
+        create_allocated_raw,
+        create_qcow2,
+        resize_raw,
+        resize_qcow2,
+        delete_volume,
+        delete_pool,
+    },
+    rbd::{
+        images_serve_from_definition_to_end,
+        what_is_wrong_with_a_cluster_is_told_apart,
+        one_odd_image_is_one_odd_image,
+        a_copy_that_dies_half_way_leaves_no_image,
+    },
+    many::{
+        two_hundred_clients_at_once,
+        a_caller_with_too_many_calls_is_told,
+        ten_thousand_files_are_all_listed,
+    },
+    gluster::{
+        files_serve_from_definition_to_end,
+        a_server_that_is_gone_holds_up_nobody_and_comes_back,
+        a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force,
+        the_client_outlives_the_service_and_is_started_again,
+        on_a_volume_that_trusts_no_root_all_is_done_as_who_owns_the_volumes,
+        volumes_of_a_server_are_found_and_mounted_as_shares,
+    },
+    planted::{
+        nothing_that_an_image_names_is_opened,
+    },
     life::{
         the_first_call_to_the_name_starts_poold,
         a_service_that_is_killed_comes_back_with_everything,
@@ -73,11 +133,6 @@ const CASES: &[runner::Case] = cases![
     blocked::{
         a_pool_that_hangs_is_alone_with_it,
     },
-    many::{
-        two_hundred_clients_at_once,
-        a_caller_with_too_many_calls_is_told,
-        ten_thousand_files_are_all_listed,
-    },
     hostile::{
         wrong_signatures_are_refused,
         odd_documents_are_refused,
@@ -89,10 +144,6 @@ const CASES: &[runner::Case] = cases![
         every_algorithm_wipes_and_says_what_it_did,
         a_wiped_qcow2_image_is_an_empty_one,
         new_volumes_are_as_their_pool_says,
-    },
-    formats::{
-        every_format_is_what_the_document_says,
-        a_machine_opens_every_volume,
     },
     poolctl::{
         data_goes_in_and_out,
@@ -114,24 +165,8 @@ const CASES: &[runner::Case] = cases![
         a_device_that_can_only_be_read_says_so,
         a_start_that_dies_half_way_leaves_no_mount,
     },
-    planted::{
-        nothing_that_an_image_names_is_opened,
-    },
     secrets::{
         a_passphrase_is_seen_nowhere_while_it_is_used,
-    },
-    faults::{
-        is_killed_at_each_step_of_a_creation,
-        is_killed_at_each_step_of_a_copy,
-        is_killed_at_each_step_of_an_overwriting,
-        a_call_fails_at_each_step_of_a_creation,
-        a_call_fails_at_each_step_of_a_copy,
-        a_call_fails_at_each_step_of_an_overwriting,
-        is_cancelled_at_each_step,
-        it_ends_while_qemu_img_works,
-        the_disk_is_full,
-        the_disk_fails,
-        the_client_goes,
     },
     disk::{
         dos,
@@ -146,20 +181,6 @@ const CASES: &[runner::Case] = cases![
         what_others_do_to_the_table_is_seen,
         an_encrypted_partition_keeps_its_lock,
     },
-    rbd::{
-        images_serve_from_definition_to_end,
-        what_is_wrong_with_a_cluster_is_told_apart,
-        one_odd_image_is_one_odd_image,
-        a_copy_that_dies_half_way_leaves_no_image,
-    },
-    gluster::{
-        files_serve_from_definition_to_end,
-        a_server_that_is_gone_holds_up_nobody_and_comes_back,
-        a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force,
-        the_client_outlives_the_service_and_is_started_again,
-        on_a_volume_that_trusts_no_root_all_is_done_as_who_owns_the_volumes,
-        volumes_of_a_server_are_found_and_mounted_as_shares,
-    },
     iscsi_direct::{
         units_serve_without_the_kernel,
         targets_are_found_and_refusals_told_apart,
@@ -172,26 +193,6 @@ const CASES: &[runner::Case] = cases![
         a_cluster_serves_files_from_definition_to_end,
         what_is_wrong_with_a_cluster_says_so,
         ploop_volumes_are_directories_with_an_image,
-    },
-    matrix::{
-        dead_servers_cost_their_own_pools_alone,
-    },
-    kill9::{
-        define,
-        redefine,
-        undefine,
-        set_autostart,
-        clear_autostart,
-        build,
-        start,
-        stop,
-        create_raw,
-        create_allocated_raw,
-        create_qcow2,
-        resize_raw,
-        resize_qcow2,
-        delete_volume,
-        delete_pool,
     },
 ];
 
