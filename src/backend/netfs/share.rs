@@ -170,6 +170,7 @@ impl<'a> Share<'a> {
                 ("error(128)", AuthenticationFailed),
                 ("error(129)", AuthenticationFailed),
                 ("error(", Inaccessible),
+                ("abruptly closed the connection", Inaccessible),
                 ("could not resolve address", Inaccessible),
                 ("could not find", Inaccessible),
             ],
