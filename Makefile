@@ -31,8 +31,7 @@ test-bus: ## the built poold on a private bus with the real polkitd
 
 test-host: ## what `make install` installs, in a Debian with real systemd
 	@scripts/setup.sh host
-	$(CARGO) build $(CARGOFLAGS) --bins
-	$(CARGO) test $(CARGOFLAGS) --no-run --lib
+	$(CARGO) test $(CARGOFLAGS) --no-run --lib --test cli # and with it the programs, as for the tiers before
 	@scripts/as-root.sh env POOLD_UNIT_TESTS="$$($(CARGO) test $(CARGOFLAGS) --no-run --lib 2>&1 | \
 		sed -n 's/^ *Executable .*(\(.*\))$$/\1/p')" tests/host/run.sh
 
