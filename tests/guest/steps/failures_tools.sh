@@ -79,7 +79,7 @@ tool_hangs_zfs() {
 }
 configure '[timeouts]' 'refresh = "10s"' 'start = "10s"'
 cause tool_hangs
-configure '[timeouts]' 'refresh = "40s"' 'start = "120s"'
+configure '[timeouts]' 'refresh = "40s"' 'start = "120s"' 'stop = "60s"'
 
 # --- no room
 
