@@ -42,7 +42,7 @@ an_administrators_password_lets_a_user_do_it() {
     cat >/opt/test/answer <<'PY'
 #!/usr/bin/python3
 """answer PASSWORD COMMAND...: runs it on a terminal and types the password when it is asked for."""
-import os, pty, sys
+import os, pty, sys, termios, time
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[2], sys.argv[2:])
@@ -54,6 +54,9 @@ while True:
         break
     said += data
     if said.rstrip().lower().endswith(b"password:"):
+        # What is typed before the echo is off is thrown away with it.
+        while termios.tcgetattr(terminal)[3] & termios.ECHO:
+            time.sleep(0.05)
         os.write(terminal, sys.argv[1].encode() + b"\n")
         print("asked")
         said = b""
