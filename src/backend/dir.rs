@@ -27,16 +27,7 @@ impl ImagePool for Dir {
 
     fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
         self.check_definition(pool)?;
-        if mode == BuildMode::Overwrite {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                format!(
-                    "pool {}: a directory has no data to overwrite; build it without overwrite",
-                    pool.name
-                ),
-            ));
-        }
-        image_directory::build(pool, ctx)
+        image_directory::build_only(pool, mode, "a directory has no data to overwrite", ctx)
     }
 
     fn start(&self, pool: &PoolDef, _ctx: &OpContext) -> Result<Activation> {

@@ -43,16 +43,7 @@ impl ImagePool for Vstorage {
 
     fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
         self.check_definition(pool)?;
-        if mode == BuildMode::Overwrite {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                format!(
-                    "pool {}: only the mount point of a cluster is built; build it without overwrite",
-                    pool.name
-                ),
-            ));
-        }
-        image_directory::build(pool, ctx)
+        image_directory::build_only(pool, mode, "only the mount point of a cluster is built", ctx)
     }
 
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
@@ -100,35 +91,11 @@ impl ImagePool for Vstorage {
 
     fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()> {
         self.check_definition(pool)?;
-        let source = source(pool)?;
-        if with_volumes {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                format!(
-                    "pool {}: deleting it removes its target and leaves {source} alone; delete its volumes while it is active",
-                    pool.name
-                ),
-            ));
-        }
-        image_directory::delete(pool, false, ctx)?;
-        ctx.findings.say("kept", format!("all on {source}").as_str());
-        Ok(())
+        mount::delete_target(pool, &source(pool)?, with_volumes, ctx)
     }
 
     fn check_storage(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
-        if mount::mount_of(pool)?.is_some() {
-            return Ok(());
-        }
-        let def = &pool.def;
-        Err(Error::new(
-            ErrorKind::Inaccessible,
-            format!(
-                "pool {}: {} is not mounted at {} any more; mount it again, or stop and start the pool",
-                def.name,
-                source(def)?,
-                target_path(def)?
-            ),
-        ))
+        mount::check_mounted(pool, || source(&pool.def))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Making and removing the directory itself.
 
 use super::super::target::{check_opened, target_path};
-use super::super::{ActivePool, OpContext, Undo};
+use super::super::{ActivePool, BuildMode, OpContext, Undo};
 use super::{ImageDirectory, activation};
 use crate::host::{Directory, files};
 use crate::model::{Error, ErrorKind, Permissions, PoolDef, Result, VolumeKind};
@@ -12,6 +12,21 @@ use std::sync::Arc;
 const DEFAULT_MODE: u32 = 0o711;
 /// Mode of the directories above it that had to be made.
 const PARENT_MODE: u32 = 0o755;
+
+/// Builds the directory of a pool of which a build overwrites nothing: with overwrite it is refused,
+/// and `why` says what a build is here.
+pub(in crate::backend) fn build_only(
+    pool: &PoolDef,
+    mode: BuildMode,
+    why: &str,
+    ctx: &OpContext,
+) -> Result<()> {
+    if mode == BuildMode::Overwrite {
+        let what = format!("pool {}: {why}; build it without overwrite", pool.name);
+        return Err(Error::new(ErrorKind::NotSupported, what));
+    }
+    build(pool, ctx)
+}
 
 /// Makes the directory of a pool and those above it. One that exists is taken as it is, but for
 /// the owner and mode that the definition states.

@@ -21,7 +21,7 @@ use super::mount;
 use super::{Activation, ActivePool, Listing, OpContext, Operation};
 use crate::host::{Directory, HIDDEN_PREFIX, files};
 use crate::model::{Error, ErrorKind, PoolTypeInfo, Result, Usage, Volume, VolumeName};
-pub(super) use build::{build, delete};
+pub(super) use build::{build, build_only, delete};
 use entry::Found;
 pub(super) use ploop::TOOL as PLOOP;
 pub(super) use pool::ImagePool;

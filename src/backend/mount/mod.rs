@@ -227,6 +227,47 @@ pub(super) fn mount_of(active: &ActivePool) -> Result<Option<Mount>> {
     Ok(found.cloned())
 }
 
+/// Refuses (`Inaccessible`) a pool that is not mounted any more; `source` is what is mounted.
+pub(super) fn check_mounted(
+    active: &ActivePool,
+    source: impl FnOnce() -> Result<String>,
+) -> Result<()> {
+    if mount_of(active)?.is_some() {
+        return Ok(());
+    }
+    let def = &active.def;
+    Err(Error::new(
+        ErrorKind::Inaccessible,
+        format!(
+            "pool {}: {} is not mounted at {} any more; mount it again, or stop and start the pool",
+            def.name,
+            source()?,
+            target_path(def)?
+        ),
+    ))
+}
+
+/// Removes the target of a pool that is not active, and leaves alone what is on its source.
+pub(super) fn delete_target(
+    pool: &PoolDef,
+    source: &str,
+    with_volumes: bool,
+    ctx: &OpContext,
+) -> Result<()> {
+    if with_volumes {
+        return Err(Error::new(
+            ErrorKind::NotSupported,
+            format!(
+                "pool {}: deleting it removes its target and leaves {source} alone; delete its volumes while it is active",
+                pool.name
+            ),
+        ));
+    }
+    image_directory::delete(pool, false, ctx)?;
+    ctx.findings.say("kept", format!("all on {source}").as_str());
+    Ok(())
+}
+
 /// The mount of an active pool, if it can only be read and nobody asked for that.
 pub(super) fn unasked_read_only(active: &ActivePool) -> Result<Option<Mount>> {
     let asked = active.def.mount_options.iter().any(|option| option == "ro");

@@ -90,16 +90,7 @@ impl ImagePool for NetFs {
 
     fn build(&self, pool: &PoolDef, mode: BuildMode, ctx: &OpContext) -> Result<()> {
         self.check_definition(pool)?;
-        if mode == BuildMode::Overwrite {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                format!(
-                    "pool {}: only the mount point of a share is built; build it without overwrite",
-                    pool.name
-                ),
-            ));
-        }
-        image_directory::build(pool, ctx)
+        image_directory::build_only(pool, mode, "only the mount point of a share is built", ctx)
     }
 
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
@@ -113,35 +104,11 @@ impl ImagePool for NetFs {
 
     fn delete(&self, pool: &PoolDef, with_volumes: bool, ctx: &OpContext) -> Result<()> {
         self.check_definition(pool)?;
-        let source = Share::of(pool)?.source();
-        if with_volumes {
-            return Err(Error::new(
-                ErrorKind::NotSupported,
-                format!(
-                    "pool {}: deleting it removes its target and leaves {source} alone; delete its volumes while it is active",
-                    pool.name
-                ),
-            ));
-        }
-        image_directory::delete(pool, false, ctx)?;
-        ctx.findings.say("kept", format!("all on {source}").as_str());
-        Ok(())
+        mount::delete_target(pool, &share_source(pool)?, with_volumes, ctx)
     }
 
     fn check_storage(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
-        if mount::mount_of(pool)?.is_some() {
-            return Ok(());
-        }
-        let def = &pool.def;
-        Err(Error::new(
-            ErrorKind::Inaccessible,
-            format!(
-                "pool {}: {} is not mounted at {} any more; mount it again, or stop and start the pool",
-                def.name,
-                Share::of(def)?.source(),
-                target_path(def)?
-            ),
-        ))
+        mount::check_mounted(pool, || share_source(&pool.def))
     }
 
     fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
