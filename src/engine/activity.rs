@@ -1,6 +1,6 @@
 //! The actor's part that starts, stops and reads a pool.
 
-use super::actor::{Actor, Results};
+use super::actor::{Actor, Command, Results};
 use super::jobs::{Job, now_micros};
 use super::live::{self, Follower};
 use super::merge::Merged;
@@ -11,6 +11,7 @@ use crate::backend::{ActivePool, BuildMode, StopOptions, Watch};
 use crate::model::{Error, ErrorKind, Result, Usage};
 use crate::store::RunState;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// What is kept of an active pool until the next boot.
@@ -43,7 +44,12 @@ impl Actor {
             next.last_error = None;
         });
         let done = self.start_steps(job, build).await;
-        self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        self.pool.update(&self.shared, |core, _| {
+            // Or one that could not be read is being stopped.
+            if core.phase == Phase::Starting {
+                core.phase = Phase::Idle;
+            }
+        });
         self.pool.stirred.notify_one();
         // What is wrong with one that started all the same was said when it was read.
         if done.is_err() {
@@ -135,7 +141,6 @@ impl Actor {
             self.wait_for_leases(by).await;
         }
         let stopped = self.stop_storage(Some(job), active, options, by, true).await;
-        self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
         self.pool.stirred.notify_one();
         self.note(&stopped);
         stopped.map(|()| Results::new())
@@ -161,8 +166,6 @@ impl Actor {
         by_hand: bool,
     ) -> Result<()> {
         let backend = self.shared.backend_of(active.def.pool_type)?;
-        let persistent = self.pool.snapshot().persistent;
-        let def = Arc::clone(&active.def);
         let patience = match options.force {
             true => {
                 let left = by.saturating_duration_since(Instant::now());
@@ -171,11 +174,49 @@ impl Actor {
             }
             false => Patience::Within(self.shared.options.stop_timeout),
         };
-        let uuid = self.pool.uuid;
-        self.run(job, patience, "the stop")
-            .run(move |ctx| backend.stop(&active, options, ctx))
-            .await?;
+        let (tell, mut told) = oneshot::channel();
+        let stopped = self
+            .run(job, patience, "the stop")
+            .run(move |ctx| {
+                let stopped = backend.stop(&active, options, ctx);
+                // Nobody listens to one that is in time.
+                let _ = tell.send(stopped.is_ok());
+                stopped
+            })
+            .await;
+        if let (Err(error), Err(oneshot::error::TryRecvError::Empty)) = (&stopped, told.try_recv())
+        {
+            let error = error.clone();
+            self.stays_stopping(told, by_hand);
+            return Err(error);
+        }
         // Not by the worker: one that returns when it was given up must not say what is so.
+        let forgotten = match stopped {
+            Ok(()) => self.forget_activity(by_hand).await,
+            failed => failed,
+        };
+        self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        forgotten
+    }
+
+    /// A stop hangs: it is under way until it returns, whatever its job was told.
+    fn stays_stopping(&self, told: oneshot::Receiver<bool>, by_hand: bool) {
+        let epoch = self.pool.update(&self.shared, |core, _| {
+            core.phase = Phase::Stopping;
+            core.epoch
+        });
+        let (shared, pool) = (Arc::clone(&self.shared), Arc::clone(&self.pool));
+        tokio::spawn(async move {
+            let done = told.await.unwrap_or_default();
+            pool.send(&shared, Command::Stopped { epoch, done, by_hand });
+        });
+    }
+
+    /// Forgets that the pool was active.
+    pub(super) async fn forget_activity(&self, by_hand: bool) -> Result<()> {
+        let uuid = self.pool.uuid;
+        let snapshot = self.pool.snapshot();
+        let (def, persistent) = (Arc::clone(&snapshot.def), snapshot.persistent);
         self.shared
             .store(move |store| {
                 if !(by_hand && persistent) {

@@ -5,7 +5,7 @@
 use super::ResultValue;
 use super::define::Definition;
 use super::jobs::Job;
-use super::pool::{Late, Phase, Pool};
+use super::pool::{Core, Late, Phase, Pool};
 use super::run::{Patience, Run};
 use super::shared::Shared;
 use crate::backend::{ActivePool, BuildMode, StopOptions};
@@ -43,6 +43,8 @@ pub(super) enum Command {
     Reread,
     /// All calls that hung have returned.
     Recover,
+    /// A stop that hung has returned; `epoch` is that of what it was to stop.
+    Stopped { epoch: u64, done: bool, by_hand: bool },
 }
 
 /// What a job on the pool as a whole does.
@@ -74,7 +76,7 @@ impl Command {
             | Self::SetAutostart(_, reply)
             | Self::Resume(_, reply)
             | Self::Reload(reply) => drop(reply.send(Err(pool.no_more()))),
-            Self::Lost | Self::Check | Self::Reread | Self::Recover => {}
+            Self::Lost | Self::Check | Self::Reread | Self::Recover | Self::Stopped { .. } => {}
         }
     }
 }
@@ -147,6 +149,9 @@ impl Actor {
                 }
             }
             Command::Recover => self.recover().await,
+            Command::Stopped { epoch, done, by_hand } => {
+                self.stopped_late(epoch, done, by_hand).await;
+            }
         }
     }
 
@@ -260,10 +265,29 @@ impl Actor {
                 tracing::error!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "{}: {error}", self.pool.describe());
             }
         }
-        if self.pool.look(|core| core.active.is_some()) {
+        // While it is being stopped, what came of that is still to be heard.
+        if self.pool.look(|core| core.active.is_some() && core.phase == Phase::Idle) {
             drop(self.read(None).await);
         }
         self.vanish_if_over().await;
+    }
+
+    /// A stop that was given up has ended after all.
+    async fn stopped_late(&mut self, epoch: u64, done: bool, by_hand: bool) {
+        let waits = |core: &Core| core.epoch == epoch && core.phase == Phase::Stopping;
+        if !self.pool.look(waits) {
+            // Another stop was told that it is stopped.
+            return;
+        }
+        let forgotten = match done {
+            true => self.forget_activity(by_hand).await,
+            false => Ok(()),
+        };
+        self.pool.update(&self.shared, |core, _| core.phase = Phase::Idle);
+        if let Err(error) = forgotten {
+            tracing::error!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "{}: {error}", self.pool.describe());
+        }
+        self.recover().await;
     }
 
     pub(super) async fn undo_late(&self, late: Late) -> Result<()> {

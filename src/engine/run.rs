@@ -6,7 +6,7 @@
 use super::actor::Command;
 use super::jobs::Job;
 use super::live;
-use super::pool::{Late, Pool};
+use super::pool::{Late, Phase, Pool};
 use super::records::{AllVolumes, JobJournal, StepsStand, StoreRecords};
 use super::secrets::EngineSecrets;
 use super::shared::Shared;
@@ -119,10 +119,15 @@ impl Run<'_> {
         let error = Error::new(
             ErrorKind::TimedOut,
             format!(
-                "{} of {} did not end in {} s; it is inaccessible until that returns",
+                "{} of {} did not end in {} s; it is {} until that returns",
                 self.what,
                 pool.describe(),
-                hard.as_secs_f32()
+                hard.as_secs_f32(),
+                if pool.look(|core| core.phase == Phase::Stopping) {
+                    "stopping"
+                } else {
+                    "inaccessible"
+                },
             ),
         );
         pool.update(shared, |core, next| {

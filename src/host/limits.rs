@@ -39,6 +39,12 @@ impl Limits {
         Self { deadline: Instant::now().checked_add(after), cancel: CancelToken::default() }
     }
 
+    /// The same for a step that must leave time for those after it: it has one of so many parts of the time left.
+    pub fn part(&self, of: u32) -> Self {
+        let deadline = self.left().map(|left| Instant::now() + left / of);
+        Self { deadline, cancel: self.cancel.clone() }
+    }
+
     /// Fails when the operation should end: to be called between steps and in loops.
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_cancelled() {

@@ -38,6 +38,7 @@ pub use mounts::{Mount, MountTable, MountWatch};
 pub use network::NetworkWatch;
 pub use own_process::{exit_now, give_back_freed_memory, take_passed_descriptors};
 pub use packages::{missing as tool_missing, program_and_packages};
+pub use process::wait_for_abandoned;
 pub use sealed::Sealed;
 pub use served::{Server, serve, sweep_private};
 pub use tool::{Command, Host, Output, SystemHost};

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -28,11 +28,18 @@ const GRACE: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Killed programs that did not end, because a system call does not return; reaped when they do.
-static ABANDONED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+static ABANDONED: Mutex<Vec<Abandoned>> = Mutex::new(Vec::new());
+
+/// One of them.
+struct Abandoned {
+    args: Vec<OsString>,
+    child: Child,
+}
 
 /// A program that runs.
 pub(super) struct Running {
     child: Child,
+    args: Vec<OsString>,
     lifetime: Lifetime,
     group: Pid,
     /// Readable when the program has ended.
@@ -115,6 +122,7 @@ impl Running {
                 stderr: Some(stderr),
                 out: Vec::new(),
                 err: Vec::new(),
+                args: args.to_vec(),
                 child,
             }),
             Err(error) => {
@@ -164,7 +172,7 @@ impl Running {
         }
         if !ended {
             let error = verdict.err().unwrap_or_else(|| Error::new(ErrorKind::TimedOut, "stuck"));
-            ABANDONED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
+            self.abandon();
             return Err(error.context("does not end, a system call of it is stuck"));
         }
         // What it left behind in its group would write to storage that it said it was done with,
@@ -194,8 +202,9 @@ impl Running {
             }
         };
         if !ended {
-            ABANDONED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
-            return (None, self.err);
+            let said = std::mem::take(&mut self.err);
+            self.abandon();
+            return (None, said);
         }
         self.signal(Signal::KILL);
         (self.child.wait().ok(), self.err)
@@ -227,6 +236,11 @@ impl Running {
                 self.stderr = None;
             }
         }
+    }
+
+    fn abandon(self) {
+        let Self { args, child, .. } = self;
+        abandoned().push(Abandoned { args, child });
     }
 
     fn signal(&self, signal: Signal) {
@@ -341,7 +355,22 @@ fn write_available(to: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
     Ok(written)
 }
 
+fn abandoned() -> MutexGuard<'static, Vec<Abandoned>> {
+    ABANDONED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn reap_abandoned() {
-    let mut children = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
-    children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    abandoned().retain_mut(|each| matches!(each.child.try_wait(), Ok(None)));
+}
+
+/// Waits until no program with these arguments, given up as it did not end when it was killed, is left: as
+/// long as the kernel is at it.
+pub fn wait_for_abandoned(args: &[OsString]) {
+    loop {
+        reap_abandoned();
+        if !abandoned().iter().any(|each| each.args == args) {
+            return;
+        }
+        std::thread::sleep(TICK);
+    }
 }

@@ -164,6 +164,7 @@ const CASES: &[runner::Case] = cases![
         a_disk_that_appears_late_is_started_when_it_does,
         a_device_that_can_only_be_read_says_so,
         a_start_that_dies_half_way_leaves_no_mount,
+        an_unmount_that_hangs_is_under_way_until_it_ends,
     },
     secrets::{
         a_passphrase_is_seen_nowhere_while_it_is_used,

@@ -105,13 +105,17 @@ def place(parent):
 
 @contextlib.contextmanager
 def turn(cache):
-    """At most two guests at a time, whoever starts them: more of them are slower than one after the other."""
+    """At most two guests at a time, whoever starts them: more of them are slower than one after the other. Who comes
+    first is first."""
     told = False
+    first = open(f"{cache}/first", "w")
+    fcntl.flock(first, fcntl.LOCK_EX)
     places = [open(f"{cache}/running-{number}", "w") for number in range(int(os.environ.get("POOLD_GUESTS", 2)))]
     while True:
         for mine in places:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                first.close()
                 yield
                 return
         if not told:

@@ -1,8 +1,9 @@
 # shellcheck shell=bash disable=SC2154
 # What the steps about dead servers share: each cell of the table in docs/dead-servers.md, what is wrong with a server by
 # when that begins, is a step TYPE.FAULT.MOMENT, and what is seen is compared with the table word by word. The types are in
-# servers.sh; `matrix TYPE` is all cells of one, or with --quick one for each fault. Those that begin in the same way are tried
-# at a time, behind a server for each fault; all the while a thousand calls are made on another pool (calls.py).
+# servers.sh; `matrix TYPE...` is all cells of these, or with --quick one of each for each fault. Those that begin in the
+# same way are tried at a time, behind a server for each fault; all the while a thousand calls are made on another pool
+# (calls.py).
 # shellcheck source=/dev/null
 . "$here/servers.sh"
 
@@ -12,51 +13,53 @@ FAULTS=(stopped frozen garbage)
 NOISE=9999
 
 matrix() {
-    local type=$1
-    step "$type.servers" servers_run "$type"
-    cells_at "$type" start active job
-    cells_at "$type" daemon
+    types=("$@")
+    step "$*.servers" servers_run
+    cells_at start active job
+    cells_at daemon
 }
 
 # Cells at these moments, as many as are wanted.
 cells_at() {
-    local type=$1 fault moment at=0 cells=() cell
-    declare -n quick=$1_quick
-    for fault in "${FAULTS[@]}"; do
-        for moment in "${@:2}"; do
-            [ -e "$here/quick" ] && [ "$moment" != "${quick[at]}" ] || cells+=("$type-$fault-$moment")
+    local type fault moment at cells=() cell
+    for type in "${types[@]}"; do
+        declare -n quick=${type}_quick
+        at=0
+        for fault in "${FAULTS[@]}"; do
+            for moment; do
+                [ -e "$here/quick" ] && [ "$moment" != "${quick[at]}" ] || cells+=("$type-$fault-$moment")
+            done
+            at=$((at + 1))
         done
-        at=$((at + 1))
     done
     [ ${#cells[@]} -gt 0 ] || return 0
-    step "$type.$(tr ' ' - <<<"${*:2}")" behind_dead_servers "$type" "${cells[@]}"
+    step "${types[*]}.$(tr ' ' - <<<"$*")" behind_dead_servers "${cells[@]}"
     for cell in "${cells[@]}"; do
-        IFS=- read -r _ fault moment <<<"$cell"
+        IFS=- read -r type fault moment <<<"$cell"
         step "$type.$fault.$moment" as_in_the_table "$type" "$fault" "$moment"
     done
 }
 
 begin_matrix() {
     # A job is looked at when all others have been, and who waits for the next try need not do so for long.
-    configure '[timeouts]' 'job-retention = "20min"' 'retry-first = "1s"' 'retry-longest = "5s"'
+    configure '[timeouts]' 'job-retention = "20min"' 'retry-first = "8s"' 'retry-longest = "12s"'
     define others --build --start <<XML
 <pool type='dir'><name>others</name><target><path>/srv/others</path></target></pool>
 XML
     poolctl vol create others/one 1M
 }
 servers_run() {
-    local fault command
+    local type fault
     begin_matrix
-    "$1_servers"
-    for fault in "${FAULTS[@]}"; do
-        read -ra command < <("$1_host" "$fault") || true
-        faults_can_be_made "${command[@]}"
+    for type in "${types[@]}"; do
+        "${type}_servers"
+        for fault in "${FAULTS[@]}"; do faults_can_be_made "$type" "$fault"; done
     done
 }
 
 # What happens at each boot before poold starts: hosts whose servers do not run yet, or are not heard.
 servers_are_dead_at_boot() {
-    local cell type fault command
+    local cell type fault
     mkdir -p "$work"
     ip link set lo up
     for cell; do
@@ -65,30 +68,34 @@ servers_are_dead_at_boot() {
             nfs) nfs_place "$fault" ;;
             iscsi) iscsi_serve "$cell" ;;
         esac
-        read -ra command < <("${type}_host" "$fault") || true
-        faults_can_be_made "${command[@]}"
+        faults_can_be_made "$type" "$fault"
         break_server "$type" "$fault"
     done
 }
 
 behind_dead_servers() {
-    local type=$1 cell fault moment
-    shift
+    local cell type fault moment
     for cell; do
-        IFS=- read -r _ fault moment <<<"$cell"
+        IFS=- read -r type fault moment <<<"$cell"
         "${type}_pool" "$cell" "$("${type}_address" "$fault")"
         [ "$moment" = start ] || poolctl start "$cell"
         [ "$moment" != job ] || begin_upload "$cell" "$("${type}_volume" "$cell")"
     done
     "$here/calls.py" 300 "$@" >"$work/without"
-    for fault in "${FAULTS[@]}"; do break_server "$type" "$fault"; done
+    each_server break_server
     for cell; do "begin_${cell##*-}" "$cell"; done
     "$here/calls.py" 1000 "$@" >"$work/beside"
     ratio >&3
     for cell; do try "$cell" "see_${cell##*-}" "$cell"; done
-    for fault in "${FAULTS[@]}"; do mend_server "$type" "$fault"; done
+    each_server mend_server
     for cell; do try "$cell" comes_back "$cell"; done
     for cell; do try "$cell" over "$cell"; done
+}
+each_server() {
+    local type fault
+    for type in "${types[@]}"; do
+        for fault in "${FAULTS[@]}"; do "$1" "$type" "$fault"; done
+    done
 }
 
 # How many times longer calls took beside dead servers.
@@ -136,10 +143,12 @@ as_in_the_table() {
 
 # --- what is wrong with a server
 
-# faults_can_be_made COMMAND...: on the host that the command leads to.
+# faults_can_be_made TYPE FAULT: on that server's host.
 faults_can_be_made() {
-    if "$@" nft list table ip dead >"$work/shown" 2>&1; then return; fi
-    "$@" nft -f - <<NFT
+    local command
+    read -ra command < <("$1_host" "$2") || true
+    if "${command[@]}" nft list table ip dead >"$work/shown" 2>&1; then return; fi
+    "${command[@]}" nft -f - <<NFT
 table ip dead {
     set stopped { type ipv4_addr; }
     set frozen { type ipv4_addr; }
@@ -162,25 +171,22 @@ table ip dead {
     }
 }
 NFT
+    systemd-run --quiet --collect "${command[@]}" "$here/noise.py" $NOISE
+    wait_for 60 "something answers with noise" noise_is_heard "${command[@]}"
 }
+noise_is_heard() { is "$("$@" ss -Hltn "sport = :$NOISE" | wc -l)" 1; }
 
 break_server() {
     local address command
     address=$("$1_address" "$2")
     read -ra command < <("$1_host" "$2") || true
-    if [ "$2" = garbage ]; then
-        systemd-run --quiet --collect --unit="noise-$1" "${command[@]}" "$here/noise.py" $NOISE
-        wait_for 60 "something answers with noise" noise_is_heard "${command[@]}"
-    fi
     "${command[@]}" nft add element ip dead "$2" "{ $address }"
 }
-noise_is_heard() { is "$("$@" ss -Hltn "sport = :$NOISE" | wc -l)" 1; }
 mend_server() {
     local address command
     address=$("$1_address" "$2")
     read -ra command < <("$1_host" "$2") || true
     "${command[@]}" nft delete element ip dead "$2" "{ $address }"
-    [ "$2" != garbage ] || systemctl stop "noise-$1"
 }
 
 # --- when it begins: `begin_MOMENT POOL` does what is done then, `see_MOMENT POOL` writes what came of it
@@ -253,7 +259,7 @@ has_failed() {
 # row POOL STATE "ERROR MESSAGE": notes it.
 row() {
     local error=${3%% *}
-    echo "${error#org.poold1.Error.} | $2 | $(plain <<<"${3#* }" | sed -E "s/^(a probe|a check|the refresh|reading volumes|volume-upload) of/... of/; s/$1/${1%%-*}/g; s/session [0-9]+/session N/; s/\<(127\.0\.1|10\.0\.[1-3])\.[0-9](:[0-9]+)?/SERVER/g")" |
+    echo "${error#org.poold1.Error.} | $2 | $(plain <<<"${3#* }" | sed -E "s/^(a probe|a check|the refresh|reading volumes|volume-upload) of/... of/; s/$1/${1%%-*}/g; s/session [0-9]+/session N/; s/\<(127\.0\.[12]|10\.0\.[1-3])\.[0-9](:[0-9]+)?/SERVER/g")" |
         tee "$work/$1.row"
 }
 

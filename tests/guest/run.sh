@@ -38,8 +38,8 @@
 #
 #     # boot: cold      a real boot; `reboot` between two steps then reboots the guest
 #     # needs: zfs      a skip without the ZFS modules
-#     # quick: no       a skip with --quick
-#     # limit: 1800     seconds until its guest is taken to hang (600)
+#     # quick: no       a skip with --quick; `only`, a skip without
+#     # limit: 1800     seconds until its guest is taken to hang (600); what may take longest is started first
 set -uo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
@@ -123,6 +123,15 @@ truncate -s 256M "$work/job.tar"
 # heading FILE WORD: what the file's head says of it.
 heading() { sed -n "/^#/!q; s/^# $2: *//p" "$here/steps/$1.sh"; }
 
+longest_first() {
+    local name limit
+    for name; do
+        limit=$(heading "$name" limit)
+        echo "${limit:-600} $name"
+    done | sort --stable --reverse --numeric-sort --key=1,1 | cut -d ' ' -f 2
+}
+mapfile -t names < <(longest_first "${names[@]}")
+
 touch "$work/results"
 quietly=(--quiet)
 [ ${#names[@]} -gt 1 ] || quietly=()
@@ -131,10 +140,14 @@ for name in "${names[@]}"; do
         echo "RESULT guest $name skip no ZFS modules: make test-vm-zfs builds them" | tee -a "$work/results"
         continue
     fi
-    if [ "$quick" ] && [ "$(heading "$name" quick)" = no ]; then
-        echo "RESULT guest $name skip takes long: make test-vm runs it" | tee -a "$work/results"
-        continue
-    fi
+    case $(heading "$name" quick),$quick in
+        no,yes)
+            echo "RESULT guest $name skip takes long: make test-vm runs it" | tee -a "$work/results"
+            continue
+            ;;
+        # Others have its steps.
+        only,) continue ;;
+    esac
     limit=$(heading "$name" limit)
     options=("${trace[@]}" "${quietly[@]}" "${cold[@]}" --limit "${limit:-600}")
     [ "$(heading "$name" boot)" != cold ] || options+=(--cold)

@@ -28,7 +28,6 @@ fault_number() {
         garbage) echo 3 ;;
     esac
 }
-loopback() { echo "127.0.1.$(fault_number "$1")"; }
 
 # --- NFS of the kernel's own, on hosts of their own: a client knows two addresses of one server to be one.
 
@@ -101,7 +100,7 @@ CONF
     mount -t cifs -o guest //127.0.0.1/open /mnt
     umount /mnt
 }
-cifs_address() { loopback "$1"; }
+cifs_address() { echo "127.0.1.$(fault_number "$1")"; }
 cifs_host() { :; }
 cifs_pool() {
     mkdir "/export/$1"
@@ -114,7 +113,7 @@ cifs_volume() { share_volume "$1"; }
 
 iscsi_quick=(start job active)
 iscsi_servers() { systemctl start iscsid.socket; }
-iscsi_address() { loopback "$1"; }
+iscsi_address() { echo "127.0.2.$(fault_number "$1")"; }
 iscsi_host() { :; }
 iscsi_pool() {
     iscsi_serve "$1"

@@ -72,7 +72,13 @@ impl Admin<'_> {
     /// Logs in by all records of a target for an interface.
     pub(super) fn log_in(self, target: &str, interface: &str) -> Result<()> {
         let args = ["-m", "node", "-T", target, "-I", interface, "--login"];
-        self.run(&args, &[SESSION_EXISTS], &format!("cannot log in to {target}")).map(drop)
+        let what = format!("cannot log in to {target}");
+        self.run(&args, &[SESSION_EXISTS], &what).map(drop).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => {
+                Error::new(ErrorKind::Inaccessible, format!("{what}: the portal does not answer"))
+            }
+            _ => error,
+        })
     }
 
     /// Ends a session, if it is there.

@@ -275,7 +275,12 @@ impl Iscsi {
         let auth = place.pool.source.auth.as_ref();
         let password =
             auth.map(|auth| password(auth, ctx)).transpose().map_err(|e| place.named(e))?;
-        let admin = Admin { host: &*ctx.host, limits: &ctx.limits };
+        // One that does not answer must not take the time of those that do.
+        let limits = match portals.len() {
+            1 => ctx.limits.clone(),
+            _ => ctx.limits.part(2),
+        };
+        let admin = Admin { host: &*ctx.host, limits: &limits };
         ctx.journal.record(&Undo::WithdrawIscsi {
             target: target.to_owned(),
             interface: interface.to_owned(),

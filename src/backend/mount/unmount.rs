@@ -2,11 +2,11 @@
 
 use super::{complaint, mount_of};
 use crate::backend::{ActivePool, OpContext, StopOptions};
-use crate::host::{Command, Host, Limits, Mount, MountTable, holders};
+use crate::host::{Command, Host, Limits, Mount, MountTable, holders, wait_for_abandoned};
 use crate::model::{Error, ErrorKind, Result};
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often, and how far apart, an unmount is tried: our own readers, and others', come and go.
 const TRIES: u32 = 10;
@@ -46,14 +46,14 @@ pub(in crate::backend) fn unmount(
     }
     let gently = match options.force {
         // A third of the time for the proper way.
-        true => part_of(&ctx.limits, 3),
+        true => ctx.limits.part(3),
         false => ctx.limits.clone(),
     };
-    let tried = gentle(ctx.host.as_ref(), target, *id, &gently);
+    let tried = gentle(ctx.host.as_ref(), target, *id, &gently, true);
     match tried {
         Err(error) if options.force && error.kind() != ErrorKind::Cancelled => {
             tracing::warn!(POOLD_POOL = %pool, POOLD_POOL_UUID = %active.def.uuid, "pool {pool}: {} is taken away from its users: {error}", target.display());
-            lazy(ctx.host.as_ref(), target, *id, &ctx.limits).map_err(ours)
+            lazy(ctx.host.as_ref(), target, *id, &ctx.limits, true).map_err(ours)
         }
         Err(error) if error.kind() == ErrorKind::Busy => {
             let user = holders::mount_user(target);
@@ -81,19 +81,19 @@ pub(in crate::backend) fn unmount_left_over(
     else {
         return Ok(());
     };
-    gentle(host, mount_point, mount.id, &Limits::within(LEFT_OVER))
+    gentle(host, mount_point, mount.id, &Limits::within(LEFT_OVER), false)
 }
 
 /// Takes away a mount whose process has ended: nobody who has something open in it can use that.
 pub(in crate::backend) fn take_away(mount: &Mount, ctx: &OpContext) -> Result<()> {
-    lazy(ctx.host.as_ref(), &mount.target, mount.id, &ctx.limits)
+    lazy(ctx.host.as_ref(), &mount.target, mount.id, &ctx.limits, false)
 }
 
 /// Unmounts what nobody uses; one that is used is `Busy`.
-fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()> {
+fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits, whole: bool) -> Result<()> {
     let mut tries = 0;
     loop {
-        match umount(host, &[], target, id, limits) {
+        match umount(host, &[], target, id, limits, whole) {
             Err(error) if error.kind() == ErrorKind::Busy && tries < TRIES => {
                 tries += 1;
                 std::thread::sleep(PAUSE);
@@ -106,12 +106,21 @@ fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()
 
 /// Takes a file system out of sight; those who have it open keep it until they are done, but for
 /// what waits for a server.
-fn lazy(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()> {
+fn lazy(host: &dyn Host, target: &Path, id: u64, limits: &Limits, whole: bool) -> Result<()> {
     // What waits for a server that does not answer fails; no helper of the type talks to it.
-    umount(host, &["-i", "-f", "-l"], target, id, limits)
+    umount(host, &["-i", "-f", "-l"], target, id, limits, whole)
 }
 
-fn umount(host: &dyn Host, how: &[&str], target: &Path, id: u64, limits: &Limits) -> Result<()> {
+/// Runs umount(8). What is out of sight may be written out by the kernel still, when the program cannot even
+/// be killed: the `whole` of it is waited for, as who mounts it again would have to.
+fn umount(
+    host: &dyn Host,
+    how: &[&str],
+    target: &Path,
+    id: u64,
+    limits: &Limits,
+    whole: bool,
+) -> Result<()> {
     // Without a look at the path, which may never return.
     let mut args: Vec<_> = ["-c"].iter().chain(how).map(Into::into).collect();
     args.extend(["--".into(), target.into()]);
@@ -129,12 +138,12 @@ fn umount(host: &dyn Host, how: &[&str], target: &Path, id: u64, limits: &Limits
     });
     // Whatever it said, or did not live to say: the table knows.
     match MountTable::read() {
-        Ok(table) if !table.iter().any(|mount| mount.id == id) => Ok(()),
+        Ok(table) if !table.iter().any(|mount| mount.id == id) => {
+            if whole && done.is_err() {
+                wait_for_abandoned(&command.args);
+            }
+            Ok(())
+        }
         _ => done,
     }
-}
-
-fn part_of(limits: &Limits, parts: u32) -> Limits {
-    let until = limits.left().map(|left| Instant::now() + left / parts);
-    Limits { deadline: until, cancel: limits.cancel.clone() }
 }

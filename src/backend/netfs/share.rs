@@ -86,6 +86,12 @@ impl<'a> Share<'a> {
         }
     }
 
+    /// The error of a mount that takes too long.
+    pub(super) fn unanswered(&self) -> Error {
+        let what = format!("pool {}: server {} does not answer", self.pool.name, self.server());
+        Error::new(ErrorKind::Inaccessible, what)
+    }
+
     /// What is mounted: `HOST:/DIR`, `//HOST/SHARE`.
     pub(super) fn source(&self) -> String {
         match self.protocol {

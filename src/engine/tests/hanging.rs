@@ -87,6 +87,41 @@ async fn a_forced_stop_ends_a_pool_that_hangs() {
 }
 
 #[tokio::test]
+async fn a_stop_that_hangs_is_under_way_until_it_returns() {
+    let mut world = World::impatient();
+    let pool = world.started("dead").await;
+    world.sim.hang("dead", "stop");
+    world.sim.hang("dead", "refresh");
+    let _ = pool.refresh(&ROOT).await.unwrap().wait().await;
+    let options = StopOptions { force: true, ..StopOptions::default() };
+    let stop = pool.stop(options, &ROOT).await.unwrap();
+    let error = stop.wait().await.unwrap_err();
+    assert!(error.message().ends_with("it is stopping until that returns"), "{error}");
+    assert_eq!((error.kind(), state(&pool)), (ErrorKind::TimedOut, PoolState::Stopping));
+    assert_eq!(kind(pool.start(None, &ROOT).await), Some(ErrorKind::Inaccessible));
+    // What else hangs does not matter.
+    world.sim.release("dead", "stop");
+    until(&world.engine, &pool, |now| now.state == PoolState::Inactive).await;
+    world.sim.release("dead", "refresh");
+    pool.start(None, &ROOT).await.unwrap().wait().await.unwrap();
+    world.restart();
+    assert_eq!(state(&world.engine.find_pool("dead").unwrap()), PoolState::Active);
+}
+
+#[tokio::test]
+async fn a_stop_that_fails_after_it_hung_leaves_the_pool_active() {
+    let world = World::impatient();
+    let pool = world.started("dead").await;
+    world.sim.hang("dead", "stop");
+    world.sim.fail("dead", "stop", ErrorKind::Busy);
+    let stop = pool.stop(StopOptions::default(), &ROOT).await.unwrap();
+    assert_eq!(kind(stop.wait().await), Some(ErrorKind::TimedOut));
+    assert_eq!(state(&pool), PoolState::Stopping);
+    world.sim.release("dead", "stop");
+    until(&world.engine, &pool, |now| now.state == PoolState::Active && !now.stale).await;
+}
+
+#[tokio::test]
 async fn a_creation_that_hangs_is_found_out_and_its_late_success_undone() {
     let world = World::impatient();
     let pool = world.started("dead").await;
@@ -130,12 +165,12 @@ async fn what_hung_says_nothing_of_the_pool_when_it_returns() {
     world.sim.release("hung", "start");
     world.sim.release("again", "stop");
     until(&world.engine, &hung, |now| now.state == PoolState::Inactive).await;
-    until(&world.engine, &again, |now| now.state == PoolState::Active).await;
+    until(&world.engine, &again, |now| now.state == PoolState::Inactive).await;
     // Waits for what the actors have under way.
     hung.set_autostart(true).await.unwrap();
     world.restart();
     assert_eq!(state(&world.engine.find_pool("hung").unwrap()), PoolState::Inactive);
-    assert_eq!(state(&world.engine.find_pool("again").unwrap()), PoolState::Active);
+    assert_eq!(state(&world.engine.find_pool("again").unwrap()), PoolState::Inactive);
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Pools of type fs on loop devices: what the kernel here can mount, from libvirt's document to its end, and what
 //! must be refused on the way.
 
-use super::poolctl::{done, fails, noise, poolctl, run, status_of};
-use super::support::runner::{Skip, fail, pass, skip};
-use super::support::tracer::Tracer;
-use super::support::world::{World, eventually, none, volume_names, with};
+mod devices;
+
+use crate::poolctl::{done, fails, noise, poolctl, run, status_of};
+use crate::support::runner::{Skip, fail, pass, skip};
+use crate::support::world::{World, eventually, none, volume_names, with};
 use anyhow::{Context, Result, bail, ensure};
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+pub use devices::*;
+use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -86,6 +87,12 @@ fn mounted(world: &World, name: &str) -> Result<Option<(String, String)>> {
         world.inside("findmnt").args(["-n", "-o", "FSTYPE,OPTIONS", "-M"]).arg(at).output()?;
     let said = String::from_utf8(output.stdout)?;
     Ok(said.trim().split_once(' ').map(|(kind, options)| (kind.into(), options.trim().into())))
+}
+
+/// The pool of that name, of the daemon that runs now.
+async fn again(world: &World, name: &str) -> Result<PoolProxy<'static>> {
+    let path = world.manager().await?.lookup_pool(name, &none()).await?;
+    world.pool(&path).await
 }
 
 fn inside(world: &World, program: &str, args: &[&str]) -> Result<()> {
@@ -421,111 +428,4 @@ pub async fn what_a_mount_hides_is_told() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() && said.contains("was not empty"), "{said}");
     Ok(())
-}
-
-pub async fn a_disk_that_appears_late_is_started_when_it_does() -> Result<()> {
-    let world = World::start().await?;
-    let file = world.whole().join("late.disk");
-    std::fs::File::create(&file)?.set_len(64 * MIB)?;
-    let output = Command::new("mkfs.ext4").arg("-q").arg(&file).output()?;
-    ensure!(output.status.success());
-    let name = free_name()?;
-    let pool = define(&world, "late", &name, "ext4", &none()).await?;
-    pool.set_autostart(true, &none()).await?;
-    world.reboot().await?;
-    let pool = again(&world, "late").await?;
-    eventually("it waits for its device", async || {
-        Ok(pool.waiting_for().await? == format!("device {name}"))
-    })
-    .await?;
-    ensure!(pool.last_error().await?.0.ends_with("Inaccessible"), "{:?}", pool.last_error().await?);
-    let output = Command::new("losetup").arg(&name).arg(&file).output()?;
-    if !output.status.success() {
-        return Err(Skip(format!("no {name}: {}", String::from_utf8_lossy(&output.stderr))).into());
-    }
-    let _disk = Disk { device: name, file };
-    eventually("it starts by itself", async || Ok(pool.state().await? == "active")).await?;
-    pool.stop(&none()).await?;
-    Ok(())
-}
-
-/// A loop device that is not there yet.
-fn free_name() -> Result<String> {
-    let mut names = (70..).map(|number| format!("/dev/loop{number}"));
-    names.find(|name| !Path::new(name).exists()).context("no free name")
-}
-
-pub async fn a_device_that_can_only_be_read_says_so() -> Result<()> {
-    let world = World::start().await?;
-    let file = world.whole().join("ro.disk");
-    std::fs::File::create(&file)?.set_len(64 * MIB)?;
-    let output = Command::new("mkfs.ext4").arg("-q").arg(&file).output()?;
-    ensure!(output.status.success());
-    let disk = Disk::attach(file, &["--read-only"])?;
-    let pool = define(&world, "ro", &disk.device, "ext4", &with("start", true)).await?;
-    ensure!(pool.state().await? == "active", "it is {}", pool.state().await?);
-    let (kind, why) = pool.last_error().await?;
-    ensure!(kind.ends_with("Inaccessible") && why.contains("only be read"), "{kind} {why}");
-    ensure!(pool.create_volume("new", MIB, &none()).await.is_err(), "it was written");
-    pool.stop(&none()).await?;
-    Ok(())
-}
-
-/// `kill -9` before each step that a start takes on disk, the mount among them, and after the answer: an inactive pool
-/// is not mounted, an active one is, and either is what its own start mounted and its stop unmounts.
-pub async fn a_start_that_dies_half_way_leaves_no_mount() -> Result<()> {
-    let world = World::start().await?;
-    let (_disk, _) = started(&world, "dies").await?;
-    for fatal in 1..100 {
-        let pool = again(&world, "dies").await?;
-        pool.stop(&none()).await?;
-        let poold = world.poold().await?;
-        let tracer = match Tracer::attach(poold, world.whole(), Some(fatal)) {
-            Err(error)
-                if error.chain().any(|why| matches!(why.downcast_ref(), Some(Errno::EPERM))) =>
-            {
-                return Err(Skip("this machine lets nobody trace".into()).into());
-            }
-            outcome => outcome?,
-        };
-        let answered = pool.start(&none()).await.is_ok();
-        match kill(poold, Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => return Err(error.into()),
-        }
-        world.gone("org.poold1").await?;
-        let steps = tokio::task::spawn_blocking(|| tracer.steps()).await??;
-        let step = match answered {
-            true => "answered".to_owned(),
-            false => steps.last().cloned().unwrap_or_default(),
-        };
-        let outcome = async {
-            let pool = again(&world, "dies").await?;
-            eventually("what was begun is undone, or done", async || {
-                let state = pool.state().await?;
-                ensure!(!answered || state == "active", "acknowledged, and yet it is {state}");
-                Ok((state == "active") == mounted(&world, "dies")?.is_some() && state != "starting")
-            })
-            .await?;
-            if pool.state().await? == "inactive" {
-                pool.start(&none()).await?;
-            }
-            pool.stop(&none()).await?;
-            ensure!(mounted(&world, "dies")?.is_none(), "the stop left its mount");
-            pool.start(&none()).await?;
-            Ok(())
-        }
-        .await;
-        tell(&format!("dies/{fatal}:{step}"), outcome);
-        if answered {
-            return Ok(());
-        }
-    }
-    bail!("it never ends")
-}
-
-/// The pool of that name, of the daemon that runs now.
-async fn again(world: &World, name: &str) -> Result<PoolProxy<'static>> {
-    let path = world.manager().await?.lookup_pool(name, &none()).await?;
-    world.pool(&path).await
 }
