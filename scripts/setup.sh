@@ -31,6 +31,10 @@ bus                                | qemu-storage-daemon       | qemu-system-com
 bus                                | /usr/share/doc/qemu-block-extra | qemu-block-extra
 bus                                | glusterd                  | glusterfs-server
 bus                                | /usr/sbin/ip              | iproute2
+bus                                | ganesha.nfsd              | nfs-ganesha
+bus                                | /usr/share/doc/nfs-ganesha-vfs | nfs-ganesha-vfs
+bus                                | rpcbind                   | rpcbind
+bus                                | showmount                 | nfs-common
 bus                                | tgtd                      | tgt
 bus                                | iscsi-ls                  | libiscsi-bin
 fuzz                               | c++                       | g++

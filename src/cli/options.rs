@@ -1,7 +1,7 @@
 //! What may be typed: commands, arguments and options. Their help is the reference; the manual page
 //! docs/man/poolctl.1 says the same with examples.
 
-use super::settings::{CloneSettings, PoolSettings, VolumeSettings};
+use super::settings::{CloneSettings, PoolSettings, SourceSettings, VolumeSettings};
 use super::transfer::Part;
 use super::values::{Build, Resize, VolumeRef, pool_type, size};
 use crate::model::PoolType;
@@ -161,6 +161,14 @@ pub(super) enum PoolCommand {
         /// The definition that the next start uses
         #[arg(long)]
         inactive: bool,
+    },
+    /// Find what pools of a type could be made from
+    Sources {
+        /// Type of the pools, see poolctl types
+        #[arg(value_name = "TYPE", value_parser = pool_type)]
+        pool_type: PoolType,
+        #[command(flatten)]
+        place: Box<SourceSettings>,
     },
     /// List the types of pools, and what this host can do with them
     Types {

@@ -5,6 +5,7 @@ use super::options::PoolCommand;
 use super::output::{self, Emphasis};
 use super::record::{Record, changes, job_number, record, text};
 use super::session::Session;
+use super::settings::SourceSettings;
 use super::table::{Field, Shown};
 use crate::client::{self, Options};
 use crate::model::PoolType;
@@ -43,6 +44,17 @@ const DETAILS: &[Field] = &[
     ("Last refresh", "last-refresh", Shown::Time),
     ("Can", "operations", Shown::Text),
     ("Object", "object", Shown::Text),
+];
+
+/// Columns of `sources`: those in which there is something.
+const SOURCES: &[Field] = &[
+    ("HOST", "hosts", Shown::Text),
+    ("DEVICE", "devices", Shown::Text),
+    ("DIRECTORY", "dir", Shown::Text),
+    ("NAME", "source-name", Shown::Text),
+    ("ADAPTER", "adapter", Shown::Text),
+    ("INITIATOR", "initiator", Shown::Text),
+    ("FORMAT", "source-format", Shown::Text),
 ];
 
 /// Columns of `types`.
@@ -120,6 +132,7 @@ pub(super) async fn run(session: &Session, command: PoolCommand) -> anyhow::Resu
             let xml = session.pool(&pool).await?.get_xml(&options).await?;
             output::print_document(&xml, session.global.json)
         }
+        PoolCommand::Sources { pool_type, place } => sources(session, pool_type, &place).await,
         PoolCommand::Types { xml: true } => {
             let xml = session.manager().await?.get_capabilities_xml(&Options::new()).await?;
             output::print_document(&xml, session.global.json)
@@ -196,6 +209,20 @@ async fn autostart_all(session: &Session) -> anyhow::Result<()> {
         }
     }
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+async fn sources(
+    session: &Session,
+    pool_type: PoolType,
+    place: &SourceSettings,
+) -> anyhow::Result<()> {
+    let (options, _agent) = session.change().await;
+    let manager = session.manager().await?;
+    let found = manager.find_sources(pool_type.as_str(), &place.to_options(), &options).await?;
+    let rows: Vec<_> = found.iter().map(changes).collect();
+    let said = |(_, key, _): &&Field| rows.iter().any(|row| row.contains_key(*key));
+    let columns: Vec<_> = SOURCES.iter().filter(said).copied().collect();
+    session.show_list(&columns, rows, |_| Emphasis::None)
 }
 
 async fn types(session: &Session) -> anyhow::Result<()> {

@@ -7,16 +7,10 @@ use clap::Args;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Settings of `Manager.DefinePool`.
+/// Those of them that say where storage comes from, or where to look for it.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Settings of the pool")]
-pub(super) struct PoolSettings {
-    /// UUID [default: a new one]
-    #[arg(long)]
-    uuid: Option<String>,
-    /// Directory where its volumes are
-    #[arg(long, value_name = "PATH")]
-    target: Option<PathBuf>,
+#[command(next_help_heading = "Where the storage is")]
+pub(super) struct SourceSettings {
     /// Server as NAME or NAME:PORT; may be repeated
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
@@ -50,6 +44,44 @@ pub(super) struct PoolSettings {
     /// Secret with the password: UUID or usage
     #[arg(long, value_name = "SECRET")]
     auth_secret: Option<String>,
+}
+
+impl SourceSettings {
+    /// As `DefinePool` and `FindSources` take them.
+    pub(super) fn to_options(&self) -> Options<'_> {
+        let mut options = Options::new();
+        for (key, value) in [
+            ("dir", &self.dir),
+            ("source-name", &self.source_name),
+            ("source-format", &self.source_format),
+            ("protocol-version", &self.protocol_version),
+            ("adapter", &self.adapter),
+            ("initiator", &self.initiator),
+            ("auth-type", &self.auth_type),
+            ("auth-username", &self.auth_username),
+            ("auth-secret", &self.auth_secret),
+        ] {
+            put(&mut options, key, value.as_deref());
+        }
+        for (key, words) in [("hosts", &self.hosts), ("devices", &self.devices)] {
+            put(&mut options, key, (!words.is_empty()).then(|| words.clone()));
+        }
+        options
+    }
+}
+
+/// Settings of `Manager.DefinePool`.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Settings of the pool")]
+pub(super) struct PoolSettings {
+    /// UUID [default: a new one]
+    #[arg(long)]
+    uuid: Option<String>,
+    /// Directory where its volumes are
+    #[arg(long, value_name = "PATH")]
+    target: Option<PathBuf>,
+    #[command(flatten)]
+    source: SourceSettings,
     /// Vendor of the source, free text
     #[arg(long)]
     vendor: Option<String>,
@@ -97,20 +129,11 @@ pub(super) struct PoolSettings {
 impl PoolSettings {
     /// As `DefinePool` takes them.
     pub(super) fn to_options(&self) -> model::Result<Options<'_>> {
-        let mut options = Options::new();
+        let mut options = self.source.to_options();
         let target = self.target.as_deref().map(absolute).transpose()?;
         put(&mut options, "target", target);
         for (key, value) in [
             ("uuid", &self.uuid),
-            ("dir", &self.dir),
-            ("source-name", &self.source_name),
-            ("source-format", &self.source_format),
-            ("protocol-version", &self.protocol_version),
-            ("adapter", &self.adapter),
-            ("initiator", &self.initiator),
-            ("auth-type", &self.auth_type),
-            ("auth-username", &self.auth_username),
-            ("auth-secret", &self.auth_secret),
             ("vendor", &self.vendor),
             ("product", &self.product),
             ("label", &self.label),
@@ -129,13 +152,12 @@ impl PoolSettings {
         ] {
             put(&mut options, key, value);
         }
-        for (key, words) in [
-            ("hosts", &self.hosts),
-            ("devices", &self.devices),
-            ("mount-options", &self.mount_options),
-        ] {
-            put(&mut options, key, (!words.is_empty()).then(|| words.clone()));
-        }
+        let mount_options = &self.mount_options;
+        put(
+            &mut options,
+            "mount-options",
+            (!mount_options.is_empty()).then(|| mount_options.clone()),
+        );
         put(&mut options, "cow", self.cow);
         let config: HashMap<_, _> = self.config_options.iter().cloned().collect();
         put(&mut options, "config-options", (!config.is_empty()).then_some(config));

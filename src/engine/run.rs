@@ -119,7 +119,7 @@ impl Run<'_> {
         let error = Error::new(
             ErrorKind::TimedOut,
             format!(
-                "{} of {} did not end in {} s; it is {} until that returns",
+                "{} of {} did not end in {:.1} s; it is {} until that returns",
                 self.what,
                 pool.describe(),
                 hard.as_secs_f32(),

@@ -20,7 +20,15 @@ impl Engine {
         let pool = search(&self.shared, pool_type)?;
         let patience = Patience::Within(self.shared.options.start_timeout);
         let run = Run { shared: &self.shared, pool: &pool, job: None, patience, what: "a search" };
-        run.run(move |ctx| backend.find_sources(&spec, ctx)).await
+        let server = spec.hosts.first().map(|host| host.name.clone());
+        let found = run.run(move |ctx| backend.find_sources(&spec, ctx)).await;
+        // One that is given up does not know what it was about.
+        found.map_err(|error| match server {
+            Some(server) if !error.message().contains(&server) => {
+                error.context(format_args!("server {server}"))
+            }
+            _ => error,
+        })
     }
 }
 

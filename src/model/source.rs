@@ -1,6 +1,6 @@
 //! Where a pool's storage comes from: the `<source>` of its definition.
 
-use super::Uuid;
+use super::{Error, ErrorKind, Result, Uuid};
 use serde::{Deserialize, Serialize};
 
 /// Everything a pool's `<source>` can say; which parts a type needs is in its `PoolTypeInfo`.
@@ -28,6 +28,19 @@ pub struct Source {
     pub vendor: Option<String>,
     /// Product, free text.
     pub product: Option<String>,
+}
+
+impl Source {
+    /// The server whose sources are to be found: one, as in libvirt.
+    pub fn server(&self) -> Result<&HostAddress> {
+        match self.hosts.as_slice() {
+            [host] => Ok(host),
+            hosts => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("sources are found on one server; name one as host, not {}", hosts.len()),
+            )),
+        }
+    }
 }
 
 /// A server.

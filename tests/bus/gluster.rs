@@ -31,7 +31,7 @@ async fn define(world: &World, document: &str) -> Result<PoolProxy<'static>> {
 
 /// A world with an active pool `gl`.
 async fn started(server: &Gluster) -> Result<(World, PoolProxy<'static>)> {
-    let world = server.world(CONFIGURATION).await?;
+    let world = server.network().world(CONFIGURATION).await?;
     let pool = define(&world, &document("gl", server, "/", "")).await?;
     pool.start(&none()).await?;
     Ok((world, pool))
@@ -146,6 +146,7 @@ pub async fn files_serve_from_definition_to_end() -> Result<()> {
     let other = world.pools().join("other");
     std::fs::create_dir(&other)?;
     let mounted = server
+        .network()
         .inside("mount")
         .args(["-t", "glusterfs", "127.0.0.1:/serving"])
         .arg(&other)
@@ -222,7 +223,7 @@ pub async fn a_server_that_is_gone_holds_up_nobody_and_comes_back() -> Result<()
 
 pub async fn a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force() -> Result<()> {
     let server = gluster("frozen")?;
-    let world = server.world(&format!("{CONFIGURATION}refresh = \"3s\"\n")).await?;
+    let world = server.network().world(&format!("{CONFIGURATION}refresh = \"3s\"\n")).await?;
     let pool = define(&world, &document("gl", &server, "/", "")).await?;
     pool.start(&none()).await?;
     let files = world.active_pool("files").await?;
@@ -283,7 +284,7 @@ pub async fn on_a_volume_that_trusts_no_root_all_is_done_as_who_owns_the_volumes
     let (uid, gid) = (nobody.uid.as_raw(), nobody.gid.as_raw());
     std::os::unix::fs::chown(server.brick(), Some(uid), Some(gid))?;
     server.tool(&["volume", "set", server.volume, "server.root-squash", "on"])?;
-    let world = server.world(CONFIGURATION).await?;
+    let world = server.network().world(CONFIGURATION).await?;
     let more = format!(
         "<p:volume-permissions xmlns:p='https://poold.org/xmlns/pool/1' mode='0640' owner='{uid}' group='{gid}'/>"
     );
@@ -311,7 +312,7 @@ pub async fn on_a_volume_that_trusts_no_root_all_is_done_as_who_owns_the_volumes
 
 pub async fn volumes_of_a_server_are_found_and_mounted_as_shares() -> Result<()> {
     let server = gluster("shared")?;
-    let world = server.world(CONFIGURATION).await?;
+    let world = server.network().world(CONFIGURATION).await?;
     let manager = world.manager().await?;
     let host = "<source><host name='127.0.0.1'/></source>";
     let found = manager.find_sources_xml("gluster", host, &none()).await?;

@@ -20,6 +20,7 @@ mod life;
 mod live;
 mod many;
 mod matrix;
+mod netfs;
 mod planted;
 mod poolctl;
 mod rbd;
@@ -181,6 +182,12 @@ const CASES: &[runner::Case] = cases![
         a_disk_in_use_gets_new_volumes_and_no_new_table,
         what_others_do_to_the_table_is_seen,
         an_encrypted_partition_keeps_its_lock,
+    },
+    netfs::{
+        exports_of_a_server_are_found,
+        a_server_that_is_dead_is_given_up_and_holds_up_nobody,
+        a_kernel_without_the_file_system_says_so_and_nothing_is_left,
+        a_pool_that_is_started_at_boot_waits_for_its_server,
     },
     iscsi_direct::{
         units_serve_without_the_kernel,

@@ -1,12 +1,11 @@
 //! A real GlusterFS server of one brick for each volume (tests/support/gluster.sh) in a network of its own, and what
 //! its own tools say of it.
 
+use super::network::Network;
 use super::runner::Skip;
-use super::world::World;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -17,15 +16,15 @@ const DIRECTORY: &str = "/run/gluster/test";
 /// A volume of the server, which is a case's own. Both last as long as the tests, which have process and mount
 /// namespaces of their own.
 pub struct Gluster {
-    /// A process in the server's network.
-    network: u32,
+    /// Where the server is.
+    network: Network,
     /// Name of the volume.
     pub volume: &'static str,
 }
 
 /// The server of all cases, started by the first, with a new volume; a skip where GlusterFS is not installed.
 pub fn gluster(volume: &'static str) -> Result<Gluster> {
-    static NETWORK: OnceLock<u32> = OnceLock::new();
+    static NETWORK: OnceLock<Network> = OnceLock::new();
     for program in ["glusterd", "gluster", "glusterfs", "mount.glusterfs", "ip"] {
         let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output()?;
         if !found.status.success() {
@@ -38,7 +37,7 @@ pub fn gluster(volume: &'static str) -> Result<Gluster> {
     let network = match NETWORK.get() {
         Some(network) => *network,
         None => *NETWORK.get_or_init({
-            let network = network()?;
+            let network = Network::new()?;
             Gluster { network, volume }.start()?;
             move || network
         }),
@@ -54,28 +53,17 @@ fn hostname() -> Result<String> {
     nix::unistd::gethostname()?.into_string().ok().context("the host has an odd name")
 }
 
-/// A network that has nothing but itself; the process that keeps it.
-fn network() -> Result<u32> {
-    let mut keeper = Command::new("unshare")
-        .args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut said = String::new();
-    BufReader::new(keeper.stdout.take().context("no output")?).read_line(&mut said)?;
-    ensure!(said == "up\n", "no network of its own");
-    Ok(keeper.id())
-}
-
 impl Gluster {
     /// Starts the server, for the first time or again.
     pub fn start(&self) -> Result<()> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/gluster.sh");
         let script = script.to_str().context("an odd directory")?;
         // Its daemons would keep a pipe open.
-        let log = std::env::temp_dir().join(format!("poold-gluster.{}.log", self.network));
+        let log =
+            std::env::temp_dir().join(format!("poold-gluster.{}.log", self.network.process()));
         let file = std::fs::File::create(&log)?;
         let status = self
+            .network
             .inside(script)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -113,26 +101,15 @@ impl Gluster {
         Ok(files)
     }
 
-    /// A process in the server's network.
-    pub fn network(&self) -> u32 {
+    /// Where it is.
+    pub fn network(&self) -> Network {
         self.network
-    }
-
-    /// A host in the server's network.
-    pub async fn world(&self, configuration: &str) -> Result<World> {
-        World::start_in_network_of(self.network, configuration).await
-    }
-
-    /// A program in the server's network.
-    pub fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.network)).args(["--", program]);
-        command
     }
 
     /// `gluster` with these words, which has to succeed; what it said.
     pub fn tool(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.inside("gluster").arg("--mode=script").args(arguments).output()?;
+        let output =
+            self.network.inside("gluster").arg("--mode=script").args(arguments).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complained = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "gluster {arguments:?}: {said}{complained}");

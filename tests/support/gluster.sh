@@ -1,8 +1,6 @@
 #!/bin/bash
 # gluster.sh: glusterd, with bricks on an ext4 below /run/gluster/test/bricks. What it keeps is in memory that only
-# this mount namespace has; it listens on every address of its network namespace.
-#
- it starts what was there., it starts what was there.
+# this mount namespace has; it listens on every address of its network namespace. Run again, it starts what was there.
 set -euo pipefail
 
 dir=/run/gluster/test

@@ -15,12 +15,7 @@ const REFUSAL: &[&str] = &["cliOutput", "opErrstr"];
 
 /// The volumes that a server offers, as sources of gluster pools.
 pub(super) fn find(spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
-    let Some(host) = spec.hosts.first() else {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "sources of gluster pools are found on a server; name one as host",
-        ));
-    };
+    let host = spec.server()?;
     let source = |name| Source {
         hosts: vec![host.clone()],
         dir: Some("/".to_owned()),

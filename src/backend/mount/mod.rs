@@ -177,12 +177,14 @@ impl Plan<'_> {
     fn failed(&self, program: &str, status: i32, said: &[u8]) -> Error {
         let why = complaint(said, &format!("{program}: "));
         let known = self.refusals.iter().find(|(part, _)| why.contains(part));
-        let (kind, why) = if let Some((_, kind)) = known {
-            (*kind, why)
-        } else if why.contains("unknown filesystem type") {
+        let (kind, why) = if is_not_in_the_kernel(&why) {
             let fs_type = self.fs_type;
-            let why = format!("this host's kernel has no file system {fs_type}");
+            let why = format!(
+                "this host's kernel has no file system {fs_type}; load or install its module"
+            );
             (ErrorKind::NotSupported, why)
+        } else if let Some((_, kind)) = known {
+            (*kind, why)
         } else if why.contains("already mounted") || why.contains("busy") {
             (ErrorKind::Busy, why)
         } else if why.contains("does not exist") || why.contains("Input/output error") {
@@ -193,6 +195,13 @@ impl Plan<'_> {
         let source = self.source;
         Error::new(kind, format!("pool {}: cannot mount {source}: {why}", self.pool.name))
     }
+}
+
+/// Whether it complains that the kernel lacks the file system: mount(8), mount.nfs(8) or mount.cifs(8), in this order.
+fn is_not_in_the_kernel(why: &str) -> bool {
+    why.contains("unknown filesystem type")
+        || why.ends_with("No such device")
+        || why.contains("filesystem not supported by the system")
 }
 
 /// What a program complains of on the line that matters, without its name and mount(8)'s advice.

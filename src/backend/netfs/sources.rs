@@ -6,12 +6,7 @@ use crate::model::{Error, ErrorKind, HostAddress, Result, Source};
 
 /// The shares that a server offers.
 pub(super) fn find(spec: &Source, ctx: &OpContext) -> Result<Vec<Source>> {
-    let Some(host) = spec.hosts.first() else {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "sources of netfs pools are found on a server; name one as host",
-        ));
-    };
+    let host = spec.server()?;
     match spec.format.as_deref() {
         // As libvirt does: what one of them finds is an answer.
         None if gluster::can_find_sources(ctx) => {

@@ -158,7 +158,7 @@ impl Served for Bricks {
     }
 
     fn network(&self) -> Option<u32> {
-        Some(self.0.network())
+        Some(self.0.network().process())
     }
 
     fn document(&self) -> String {
