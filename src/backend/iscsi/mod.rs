@@ -259,8 +259,8 @@ impl Iscsi {
         }
         let what = match others.first() {
             Some((index, session)) => format!(
-                "{} at {} does not answer; session {} is {}",
-                place.target, place.portals[*index], session.id, session.state
+                "{} at {} does not answer; session {} is down",
+                place.target, place.portals[*index], session.id
             ),
             None => {
                 format!("nobody is logged in to {} any more; stop and start the pool", place.target)

@@ -130,7 +130,7 @@ fn a_pool_has_the_sessions_at_its_portals_by_its_initiator() {
     dead.source.initiator_iqn = Some("iqn.x:host".to_owned());
     let error = serving(&dead).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inaccessible);
-    assert!(error.message().contains("session 5 is FAILED"), "{error}");
+    assert!(error.message().contains("session 5 is down"), "{error}");
     let error = serving(&definition(&["192.0.2.3"])).unwrap_err();
     assert!(error.message().contains("nobody is logged in"), "{error}");
 }

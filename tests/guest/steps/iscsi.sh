@@ -93,6 +93,22 @@ one_that_is_in_use_is_not_stopped_away() {
 }
 step one_that_is_in_use_is_not_stopped_away
 
+a_portal_that_does_not_answer_leaves_the_others() {
+    nft 'add table ip dead; add chain ip dead in { type filter hook input priority 0; }; add rule ip dead in ip daddr 127.0.0.2 drop'
+    poolctl start main
+    pool_is main active
+    is "$(sessions)" $main
+    has_volumes main unit:0:0:0 unit:0:0:1 unit:0:0:2
+    poolctl show main | grep 'no session at portal 127.0.0.2:3260'
+    nft delete table ip dead
+    poolctl stop main
+    poolctl start main
+    is "$(sessions)" "$main $main"
+    not grep 'no session' <(poolctl show main)
+    poolctl stop main
+}
+step a_portal_that_does_not_answer_leaves_the_others
+
 wrong_passwords_are_refused_at_once() {
     printf %s Wrong.Horse.77 | poolctl secret set --usage-type iscsi --usage-name main
     refused AuthenticationFailed poolctl start main
