@@ -22,8 +22,12 @@ static STATUSES: [i32; 32] = {
     all
 };
 const SESSION_NOT_FOUND: i32 = 2;
+const RECORDS_UNREADABLE: i32 = 6;
 const SESSION_EXISTS: i32 = 15;
 const NOTHING_FOUND: i32 = 21;
+
+/// How often it is run again when it could not read its records.
+const RECORDS_TRIES: u32 = 5;
 
 /// iscsiadm on a host, within limits.
 #[derive(Clone, Copy)]
@@ -103,12 +107,23 @@ impl Admin<'_> {
             accept: &STATUSES,
             ..Command::default()
         };
-        let output = self.host.run(&command, self.limits)?;
+        let mut output = self.host.run(&command, self.limits)?;
+        // It looks at all records without its lock, and stumbles over those that go meanwhile: other pools'.
+        for _ in 0..RECORDS_TRIES {
+            if output.status == RECORDS_UNREADABLE {
+                self.limits.check()?;
+                output = self.host.run(&command, self.limits)?;
+            }
+        }
         if output.status == 0 || accept.contains(&output.status) {
             return Ok(output.stdout);
         }
         let (kind, why) = meaning(output.status);
-        Err(Error::new(kind, format!("{what}: {why} ({TOOL} exit status {})", output.status)))
+        let status = match kind {
+            ErrorKind::ToolFailed => format!(" ({TOOL} exit status {})", output.status),
+            _ => String::new(),
+        };
+        Err(Error::new(kind, format!("{what}: {why}{status}")))
     }
 }
 

@@ -78,6 +78,8 @@ fn active(def: &PoolDef) -> ActivePool {
 struct Iscsiadm {
     status: i32,
     says: &'static str,
+    /// How often it cannot read its records first.
+    stumbles: usize,
     records: PathBuf,
     calls: Mutex<Vec<String>>,
 }
@@ -91,7 +93,11 @@ impl Host for Iscsiadm {
     ) -> Result<Output> {
         assert_eq!(command.program, "iscsiadm");
         let args: Vec<&str> = command.args.iter().map(|arg| arg.to_str().unwrap()).collect();
-        self.calls.lock().unwrap().push(args.join(" "));
+        let mut calls = self.calls.lock().unwrap();
+        calls.push(args.join(" "));
+        if calls.len() <= self.stumbles {
+            return Ok(Output { status: 6, ..Output::default() });
+        }
         if let ["-m", "iface", "-I", interface, "-o", "new"] = args[..] {
             fs::create_dir_all(self.records.join("ifaces")).unwrap();
             fs::write(self.records.join("ifaces").join(interface), "x").unwrap();
@@ -218,6 +224,20 @@ fn sources_are_targets_with_all_their_portals() {
     ctx.host = Arc::new(Iscsiadm { status: 4, ..Iscsiadm::default() });
     let error = bench.iscsi.find_sources(&spec, &ctx).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inaccessible);
+}
+
+#[test]
+fn records_that_go_while_it_reads_them_are_no_failure() {
+    let (world, bench) = (Arc::new(fixture::World::default()), Bench::new());
+    let spec = Source { hosts: vec![host("192.0.2.1")], ..Source::default() };
+    let mut ctx = fixture::context(&world);
+    let says = "192.0.2.1:3260,1 iqn.a:x\n";
+    ctx.host = Arc::new(Iscsiadm { stumbles: 2, says, ..Iscsiadm::default() });
+    assert_eq!(bench.iscsi.find_sources(&spec, &ctx).unwrap().len(), 1);
+    ctx.host = Arc::new(Iscsiadm { stumbles: 100, says, ..Iscsiadm::default() });
+    let error = bench.iscsi.find_sources(&spec, &ctx).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ToolFailed);
+    assert!(error.message().ends_with("(iscsiadm exit status 6)"), "{error}");
 }
 
 #[test]
