@@ -167,15 +167,19 @@ impl Cluster {
     }
 }
 
-/// A monitor's address as Ceph reads it.
+/// A monitor's address as Ceph reads it, which may say by a prefix which messenger it speaks. Without, Ceph
+/// takes 6789 for version 1 and 3300 for version 2, and tries both at other ports.
 fn monitor(host: &HostAddress) -> String {
-    let name = match host.name.contains(':') && !host.name.starts_with('[') {
-        true => format!("[{}]", host.name),
-        false => host.name.clone(),
+    let prefix = ["v1:", "v2:"].into_iter().find(|prefix| host.name.starts_with(prefix));
+    let prefix = prefix.unwrap_or_default();
+    let name = &host.name[prefix.len()..];
+    let name = match name.contains(':') && !name.starts_with('[') {
+        true => format!("[{name}]"),
+        false => name.to_owned(),
     };
     match host.port {
-        Some(port) => format!("{name}:{port}"),
-        None => name,
+        Some(port) => format!("{prefix}{name}:{port}"),
+        None => format!("{prefix}{name}"),
     }
 }
 
@@ -315,13 +319,19 @@ mod tests {
 
     #[test]
     fn the_configuration_says_whom_to_ask_and_how_long() {
-        let hosts =
-            [("a", Some(6789)), ("fd00::1", Some(3300)), ("fd00::2", None), ("[fd00::3]", Some(1))];
+        let hosts = [
+            ("a", Some(6789)),
+            ("fd00::1", Some(3300)),
+            ("fd00::2", None),
+            ("[fd00::3]", Some(1)),
+            ("v1:192.0.2.1", Some(7)),
+            ("v2:fd00::4", Some(8)),
+        ];
         let options = [("client mount-timeout", "9"), ("rbd_cache", "false")];
         let cluster = Cluster::of(&as_user(cluster(&hosts, &options), "libvirt")).unwrap();
         assert_eq!(
             cluster.configuration(Some("KEY")).as_str(),
-            "[global]\nmon_host = a:6789,[fd00::1]:3300,[fd00::2],[fd00::3]:1\n\
+            "[global]\nmon_host = a:6789,[fd00::1]:3300,[fd00::2],[fd00::3]:1,v1:192.0.2.1:7,v2:[fd00::4]:8\n\
              auth_client_required = cephx\nkey = KEY\nrados_mon_op_timeout = 15\n\
              rados_osd_op_timeout = 30\nclient_mount_timeout = 9\nrbd_cache = false\n"
         );

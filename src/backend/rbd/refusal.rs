@@ -10,6 +10,8 @@ use crate::model::{Error, ErrorKind};
 const REFUSED: &str = "handle_auth_bad_method";
 /// What `rbd` and `rados` say when no monitor let the client in.
 const NOT_CONNECTED: [&str; 2] = ["couldn't connect to", "failed to fetch mon config"];
+/// What the messenger says when it speaks version 2 to a monitor that speaks version 1 there.
+const OLD_MESSENGER: &str = "is using msgr V1 protocol";
 /// What is said of a pool that is not there.
 const NO_POOL: &str = "error opening pool";
 /// How much of what it says is told.
@@ -29,6 +31,12 @@ pub(super) fn refusal(what: &str, status: i32, complaints: &str) -> Error {
             return Error::new(
                 ErrorKind::AuthenticationFailed,
                 "the cluster refuses the user or its key; see `ceph auth get`, and set the secret again",
+            );
+        }
+        _ if !connected && complaints.contains(OLD_MESSENGER) => {
+            return Error::new(
+                ErrorKind::Inaccessible,
+                "a monitor speaks Ceph's messenger version 1 at this port; call it v1:ADDRESS to say so",
             );
         }
         // `rados` does not tell why.
@@ -87,6 +95,11 @@ mod tests {
             (
                 110,
                 "2026-11-26T16:41:47.045+0000 7f0642898380  0 monclient(hunting): authenticate timed out after 3\n\nrbd: couldn't connect to the cluster!\nrbd: listing images failed: (110) Connection timed out\n",
+                ErrorKind::Inaccessible,
+            ),
+            (
+                110,
+                "2026-11-27T00:15:04.610+0000 7f0e6cca06c0 -1 --2-  >> v2:[::1]:17014/0 conn(0x55a496eebe30 0x55a496eee2a0 unknown :-1 s=BANNER_CONNECTING pgs=0 cs=0 l=0 rev1=0 rx=0 tx=0)._handle_peer_banner peer v2:[::1]:17014/0 is using msgr V1 protocol\n\n2026-11-27T00:15:09.610+0000 7f0e6e894380  0 monclient(hunting): authenticate timed out after 5\n\nrbd: couldn't connect to the cluster!\nrbd: listing images failed: (110) Connection timed out\n",
                 ErrorKind::Inaccessible,
             ),
             (1, "failed to fetch mon config (--no-mon-config to skip)\n", ErrorKind::Inaccessible),
