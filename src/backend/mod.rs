@@ -63,6 +63,7 @@ pub enum Operation {
     CreateVolume,
     CloneVolume,
     DeleteVolume,
+    DeleteSnapshots,
     ResizeVolume,
     WipeVolume,
     OpenVolume,
@@ -70,7 +71,7 @@ pub enum Operation {
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Operation; 12] = [
+    pub const ALL: [Operation; 13] = [
         Self::Build,
         Self::Start,
         Self::Stop,
@@ -80,6 +81,7 @@ impl Operation {
         Self::CreateVolume,
         Self::CloneVolume,
         Self::DeleteVolume,
+        Self::DeleteSnapshots,
         Self::ResizeVolume,
         Self::WipeVolume,
         Self::OpenVolume,
@@ -97,6 +99,7 @@ impl Operation {
             Self::CreateVolume => "create-volume",
             Self::CloneVolume => "clone-volume",
             Self::DeleteVolume => "delete-volume",
+            Self::DeleteSnapshots => "delete-snapshots",
             Self::ResizeVolume => "resize-volume",
             Self::WipeVolume => "wipe-volume",
             Self::OpenVolume => "open-volume",
@@ -302,6 +305,25 @@ pub struct ResizeOptions {
     pub force: bool,
 }
 
+/// Options of a volume's deletion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeleteOptions {
+    /// Although it is in use.
+    pub force: bool,
+    /// Its snapshots too, which otherwise stand against it.
+    pub snapshots: bool,
+}
+
+impl DeleteOptions {
+    /// Whether force is meant, for types that delete no snapshots: refuses to.
+    fn only_force(self, info: &BackendInfo) -> Result<bool> {
+        match self.snapshots {
+            true => Err(unsupported(info, Operation::DeleteSnapshots)),
+            false => Ok(self.force),
+        }
+    }
+}
+
 /// What a new volume is copied from.
 pub struct CloneSource {
     /// The pool that it is in.
@@ -407,12 +429,13 @@ pub trait Backend: Send + Sync {
         Err(unsupported(self.info(), Operation::CreateVolume))
     }
 
-    /// Deletes a volume; refuses one in use unless `force`.
+    /// Deletes a volume; refuses one in use unless forced. With snapshots, which go only when this is
+    /// asked for: all of it or, when something stands against that, nothing.
     fn delete_volume(
         &self,
         _pool: &ActivePool,
         _volume: &Volume,
-        _force: bool,
+        _options: DeleteOptions,
         _ctx: &OpContext,
     ) -> Result<()> {
         Err(unsupported(self.info(), Operation::DeleteVolume))

@@ -5,7 +5,9 @@ use super::settings::invalid;
 use super::volume::VolumeTarget;
 use super::{creation, job};
 use crate::auth::Action;
-use crate::backend::{Peer, ResizeOptions, TransferOptions, VolumeAccess, WipeOptions};
+use crate::backend::{
+    DeleteOptions, Peer, ResizeOptions, TransferOptions, VolumeAccess, WipeOptions,
+};
 use crate::engine::CreateVolumeOptions;
 use crate::model::{Result, WipeAlgorithm};
 use crate::path::{ObjectRef, volume_path};
@@ -36,10 +38,13 @@ fn about(call: &Call) -> About {
 }
 
 async fn delete(call: Call) -> Result<Plan> {
-    let force = call.options.flag("force");
+    let options = DeleteOptions {
+        force: call.options.flag("force"),
+        snapshots: call.options.flag("snapshots"),
+    };
     Ok(Plan::act(about(&call), async move {
         let VolumeTarget { pool, name } = &call.target;
-        let job = pool.delete_volume(name, force, &call.caller()).await?;
+        let job = pool.delete_volume(name, options, &call.caller()).await?;
         job::reply(&call, &job).await
     }))
 }

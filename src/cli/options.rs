@@ -287,6 +287,9 @@ pub(super) enum VolCommand {
         /// POOL/NAME, or its path
         #[arg(required = true)]
         volumes: Vec<VolumeRef>,
+        /// With its snapshots, in rbd and zfs pools
+        #[arg(long)]
+        snapshots: bool,
         /// Although it is in use
         #[arg(long)]
         force: bool,

@@ -68,9 +68,9 @@ pub(super) async fn run(session: &Session, command: VolCommand) -> anyhow::Resul
             Some(xml) => create_from_xml(session, &volume, xml, &settings).await,
             None => create(session, &volume.parse().map_err(usage)?, size, &settings).await,
         },
-        VolCommand::Delete { volumes, force } => {
+        VolCommand::Delete { volumes, snapshots, force } => {
             for volume in volumes {
-                delete(session, &volume, force).await?;
+                delete(session, &volume, [("snapshots", snapshots), ("force", force)]).await?;
             }
             Ok(())
         }
@@ -194,8 +194,12 @@ async fn create_from_xml(
     complete(session, job, Some(&volume), &step).await
 }
 
-async fn delete(session: &Session, volume: &VolumeRef, force: bool) -> anyhow::Result<()> {
-    let (options, _agent) = session.start_job_with([("force", force)]).await;
+async fn delete(
+    session: &Session,
+    volume: &VolumeRef,
+    flags: [(&'static str, bool); 2],
+) -> anyhow::Result<()> {
+    let (options, _agent) = session.start_job_with(flags).await;
     let job = session.volume(volume).await?.delete(&options).await?;
     complete(session, job, None, &Step::new("Deleting", "Deleted", subject(volume))).await
 }

@@ -8,7 +8,7 @@ use super::jobs::Job;
 use super::pool::{Core, Late, Phase, Pool};
 use super::run::{Patience, Run};
 use super::shared::Shared;
-use crate::backend::{ActivePool, BuildMode, StopOptions};
+use crate::backend::{ActivePool, BuildMode, DeleteOptions, StopOptions};
 use crate::model::{Error, ErrorKind, Result};
 use crate::store::JournalEntry;
 use std::collections::BTreeMap;
@@ -316,7 +316,10 @@ impl Actor {
             Late::Created(active, volume) => {
                 let backend = self.shared.backend_of(active.def.pool_type)?;
                 self.run(None, Patience::Within(options.refresh_timeout), "the clean-up")
-                    .run(move |ctx| backend.delete_volume(&active, &volume, true, ctx))
+                    .run(move |ctx| {
+                        let options = DeleteOptions { force: true, ..DeleteOptions::default() };
+                        backend.delete_volume(&active, &volume, options, ctx)
+                    })
                     .await
             }
         }

@@ -10,7 +10,9 @@ use super::shared::Shared;
 use super::transfers::Reading;
 use super::{Caller, CreateVolumeOptions, JobHandle, JobOperation, PoolSnapshot, PoolState};
 use super::{ResultValue, actor::Results};
-use crate::backend::{ActivePool, Backend, OpContext, ResizeOptions, Watch, WipeOptions};
+use crate::backend::{
+    ActivePool, Backend, DeleteOptions, OpContext, ResizeOptions, Watch, WipeOptions,
+};
 use crate::model::{Error, ErrorKind, Result, Usage, Volume, VolumeDef, VolumeName};
 use std::sync::{Arc, OnceLock};
 
@@ -84,7 +86,7 @@ impl PoolHandle {
     pub async fn delete_volume(
         &self,
         name: &VolumeName,
-        force: bool,
+        options: DeleteOptions,
         caller: &Caller,
     ) -> Result<JobHandle> {
         let operation = JobOperation::VolumeDelete;
@@ -92,7 +94,7 @@ impl PoolHandle {
         let (backend, active) = (Arc::clone(&leased.backend), Arc::clone(&leased.active));
         let volume = Arc::clone(&leased.admitted);
         let work = move |ctx: &OpContext| {
-            backend.delete_volume(&active, &volume, force, ctx)?;
+            backend.delete_volume(&active, &volume, options, ctx)?;
             Ok((None, backend.usage(&active, ctx).ok()))
         };
         Ok(self.spawn(leased, name.clone(), Patience::WhileAlive, work, |_| Late::Nothing))

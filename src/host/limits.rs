@@ -63,6 +63,16 @@ impl Limits {
     pub fn look_for<T>(
         &self,
         patience: Duration,
+        look: impl FnMut() -> Option<T>,
+    ) -> Result<Option<T>> {
+        self.look_every(LOOK, patience, look)
+    }
+
+    /// The same with a pause of its own between looks, for those that cost something.
+    pub fn look_every<T>(
+        &self,
+        pause: Duration,
+        patience: Duration,
         mut look: impl FnMut() -> Option<T>,
     ) -> Result<Option<T>> {
         let by = Instant::now() + patience;
@@ -74,7 +84,7 @@ impl Limits {
             if Instant::now() >= by {
                 return Ok(None);
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(pause);
         }
     }
 

@@ -77,6 +77,10 @@ const CASES: &[runner::Case] = cases![
         images_serve_from_definition_to_end,
         what_is_wrong_with_a_cluster_is_told_apart,
         one_odd_image_is_one_odd_image,
+        a_monitor_is_reached_by_the_old_messenger_and_by_ipv6,
+        snapshots_go_with_their_image_when_that_is_asked_for,
+        clones_of_an_old_cluster_hold_their_snapshot,
+        images_are_thick_or_begin_as_others_are,
         a_copy_that_dies_half_way_leaves_no_image,
     },
     many::{

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use std::net::{Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -15,16 +16,21 @@ const DIRECTORY: &str = "/var/lib/ceph";
 
 /// A cluster, and a pool in it that is a case's own. It lasts as long as the tests, which have process and mount
 /// namespaces of their own.
+#[derive(Debug, Clone, Copy)]
 pub struct Cluster {
-    /// Of its monitor.
+    /// Of its monitor, for messenger 2 at 127.0.0.1.
     pub port: u16,
+    /// The same for messenger 1.
+    pub old_port: u16,
+    /// The same for messenger 2 at ::1, where this machine has that.
+    pub port_6: Option<u16>,
     /// Name of the Ceph pool.
     pub pool: &'static str,
 }
 
 /// The cluster of all cases, started by the first, with a new pool; a skip where Ceph is not installed.
 pub fn cluster(pool: &'static str) -> Result<Cluster> {
-    static PORT: OnceLock<u16> = OnceLock::new();
+    static STARTED: OnceLock<Cluster> = OnceLock::new();
     for program in ["ceph-mon", "ceph-osd", "ceph", "rbd", "qemu-storage-daemon"] {
         let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output()?;
         if !found.status.success() {
@@ -36,29 +42,44 @@ pub fn cluster(pool: &'static str) -> Result<Cluster> {
             return Err(Skip(format!("no {path} here")).into());
         }
     }
-    let port = match PORT.get() {
-        Some(port) => *port,
-        None => *PORT.get_or_init({
-            let port = start()?;
-            move || port
-        }),
+    let started = match STARTED.get() {
+        Some(started) => *started,
+        None => {
+            let started = start()?;
+            *STARTED.get_or_init(|| started)
+        }
     };
-    let cluster = Cluster { port, pool };
+    let cluster = Cluster { pool, ..started };
     cluster.admin("ceph", &["osd", "pool", "create", pool, "8"])?;
     cluster.admin("rbd", &["pool", "init", pool])?;
     Ok(cluster)
 }
 
-/// Starts it; the port of its monitor.
-fn start() -> Result<u16> {
+/// Starts it.
+fn start() -> Result<Cluster> {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs", DIRECTORY]).status()?;
     ensure!(mounted.success(), "no room in memory for the cluster");
     let port = free_port()?;
+    let old_port = another_port(port)?;
+    let has_6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let port_6 = if has_6 { Some(another_port(old_port)?) } else { None };
+    let addresses = format!("v2:127.0.0.1:{port},v1:127.0.0.1:{old_port}");
+    let sixth = port_6.map(|port| format!(",v2:[::1]:{port}")).unwrap_or_default();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/ceph.sh");
-    let output = Command::new(script).args([DIRECTORY, &port.to_string()]).output()?;
+    let output = Command::new(script).args([DIRECTORY, &(addresses + &sixth)]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "no cluster: {said}");
-    Ok(port)
+    Ok(Cluster { port, old_port, port_6, pool: "" })
+}
+
+/// A free port that is not that one.
+fn another_port(than: u16) -> Result<u16> {
+    loop {
+        let port = free_port()?;
+        if port != than {
+            return Ok(port);
+        }
+    }
 }
 
 impl Cluster {

@@ -1,13 +1,13 @@
 #!/bin/bash
-# ceph.sh DIR PORT: a Ceph cluster of one monitor (messenger 2 on PORT of 127.0.0.1) and one OSD that keeps all in
-# memory, with cephx and the user client.libvirt. What it wrote is below DIR.
+# ceph.sh DIR ADDRESSES: a Ceph cluster of one monitor at these (v2:127.0.0.1:PORT,v1:127.0.0.1:PORT,v2:[::1]:PORT, of which
+# the first is its tools') and one OSD that keeps all in memory, with cephx and the user client.libvirt. What it wrote is below DIR.
 #
 # The daemons go to the background; their process ids are in DIR/run/*.pid. The OSD writes out what it has when SIGTERM
 # ends it. There is no manager, so the cluster does
 # not know how full it is.
 set -euo pipefail
 
-dir=$1 port=$2
+dir=$1 addresses=$2
 mkdir -p "$dir"/{mon,osd,run}
 cd "$dir"
 fsid=$(cat /proc/sys/kernel/random/uuid)
@@ -16,7 +16,7 @@ fsid=$(cat /proc/sys/kernel/random/uuid)
 cat >ceph.conf <<END
 [global]
 fsid = $fsid
-mon host = v2:127.0.0.1:$port
+mon host = ${addresses%%,*}
 mon initial members = a
 public addr = 127.0.0.1
 cluster addr = 127.0.0.1
@@ -47,6 +47,8 @@ admin socket = $dir/run/\$name.asok
 keyring = $dir/\$name.keyring
 [mon.a]
 host = localhost
+ms bind ipv6 = true
+ms bind msgr1 = true
 mon data = $dir/mon
 keyring = $dir/mon.keyring
 [osd]
@@ -70,7 +72,7 @@ ceph-authtool --create-keyring client.libvirt.keyring --gen-key -n client.libvir
 for keyring in client.admin client.libvirt; do
     ceph-authtool mon.keyring --import-keyring "$keyring.keyring"
 done
-monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:$port]" monmap
+monmaptool --create --fsid "$fsid" --addv a "[$addresses]" monmap
 ceph-mon -c ceph.conf --mkfs -i a --monmap monmap --keyring mon.keyring
 ceph-mon -c ceph.conf -i a
 

@@ -18,8 +18,8 @@ mod undo;
 
 use super::block_volumes::BlockVolumes;
 use super::{
-    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
-    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, DeleteOptions, Listing,
+    OpContext, Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
     WipeOptions,
 };
 use crate::host::DeviceEvent;
@@ -251,9 +251,10 @@ impl Backend for Disk {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
+        let force = options.only_force(&INFO)?;
         Opened::new(pool, ctx)?.delete(volume, force)
     }
 

@@ -2,9 +2,9 @@
 
 use crate::backend::access::within;
 use crate::backend::{
-    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
-    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, WipeOptions,
-    unsupported,
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, DeleteOptions, Listing,
+    OpContext, Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo,
+    WipeOptions, unsupported,
 };
 use crate::model::{PoolDef, Result, Source, Usage, Volume, VolumeDef, VolumeKind, VolumeName};
 
@@ -125,9 +125,10 @@ impl<T: ImagePool> Backend for T {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
+        let force = options.only_force(ImagePool::info(self))?;
         within(pool, ctx, |place| place.delete_volume(volume, force))
     }
 

@@ -17,8 +17,8 @@ mod volumes;
 
 use super::block_volumes::BlockVolumes;
 use super::{
-    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
-    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, DeleteOptions, Listing,
+    OpContext, Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
     WipeOptions, is_source,
 };
 use crate::host::{BlockDevice, DeviceEvent};
@@ -248,9 +248,10 @@ impl Backend for Logical {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
+        let force = options.only_force(&INFO)?;
         self.volumes(pool, ctx)?.delete(volume, force)
     }
 

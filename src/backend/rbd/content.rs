@@ -1,16 +1,13 @@
 //! The content of images: opened, wiped, and shared with or copied from other volumes.
 
 use super::cluster::Session;
-use super::images::{Opened, image, release_snapshot, snapshot};
-use super::list::Parent;
+use super::images::{Opened, image};
+use super::snapshots::{OURS, release_snapshot, snapshot};
 use super::{Work, list};
 use crate::backend::block_volumes::Fresh;
 use crate::backend::{CloneSource, Preallocation, Undo, VolumeAccess, VolumeIo, WipeOptions};
 use crate::host::serve;
 use crate::model::{ErrorKind, Result, Uuid, Volume, VolumeDef, VolumeKind, VolumeName};
-
-/// What the names of snapshots that clones are made from begin with.
-const OURS: &str = "poold-";
 
 impl Work<'_> {
     /// Opens a volume's content.
@@ -151,17 +148,5 @@ impl Work<'_> {
             release_snapshot(session, from.as_str(), &snap)?;
         }
         self.publish(session, &made, name)
-    }
-
-    /// Takes away the snapshot of ours that a deleted clone was made from, when it was its last.
-    pub(super) fn release_parent(&self, session: &Session<'_>, parent: &Parent) {
-        let here = parent.pool == self.cluster.pool() && parent.pool_namespace.is_empty();
-        if !here || !parent.snapshot.starts_with(OURS) {
-            return;
-        }
-        if let Err(error) = release_snapshot(session, &parent.image, &parent.snapshot) {
-            // Busy: others are made from it too. It is tried again with the next of them.
-            tracing::debug!("snapshot {} of {} stays: {error}", parent.snapshot, parent.image);
-        }
     }
 }

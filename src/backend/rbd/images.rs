@@ -4,16 +4,18 @@
 use super::cluster::{Cluster, Session};
 use super::{Work, list};
 use crate::backend::block_volumes::BlockVolumes;
-use crate::backend::{Preallocation, ResizeOptions, Secrets, Undo};
+use crate::backend::{DeleteOptions, Preallocation, ResizeOptions, Secrets, Undo};
 use crate::host::{HIDDEN_PREFIX, Host, Limits};
 use crate::model::{Error, ErrorKind, Result, Uuid, Volume, VolumeDef, VolumeName};
 use serde::Deserialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a client that died may have an image open: the cluster forgets it after 30 s, most of which have
-/// passed when the daemon is back.
-const FORGOTTEN: Duration = Duration::from_secs(25);
+/// How long a client that died may have an image open: the cluster forgets it after 30 s.
+const FORGOTTEN: Duration = Duration::from_secs(35);
+
+/// How often it is tried meanwhile.
+const FORGOTTEN_LOOK: Duration = Duration::from_secs(1);
 
 /// How long whoever only looks at an image may have it open.
 const A_LOOK: Duration = Duration::from_secs(2);
@@ -31,19 +33,11 @@ struct Watcher {
     client: u64,
 }
 
-/// A snapshot in `rbd snap ls`.
+/// A lock in `rbd lock ls`.
 #[derive(Debug, Deserialize)]
-struct Snapshot {
-    name: String,
-    #[serde(default)]
-    protected: String,
-}
-
-/// An image in `rbd children`.
-#[derive(Debug, Deserialize)]
-struct Child {
-    pool: String,
-    image: String,
+struct Lock {
+    id: String,
+    locker: String,
 }
 
 /// An image that this daemon has open, by a program that serves it.
@@ -77,10 +71,6 @@ impl Drop for Opened {
 
 pub(super) fn image(name: impl std::fmt::Display) -> String {
     format!("--image={name}")
-}
-
-pub(super) fn snapshot(name: &str) -> String {
-    format!("--snap={name}")
 }
 
 fn size(bytes: u64) -> String {
@@ -224,18 +214,36 @@ impl Work<'_> {
     }
 
     /// Deletes an image; one that is gone is success.
-    pub(super) fn delete(&self, volume: &Volume, force: bool) -> Result<()> {
+    pub(super) fn delete(&self, volume: &Volume, options: DeleteOptions) -> Result<()> {
         let name = &volume.name;
         let named = |error| self.pool.of_volume(name, error);
         let session = self.session().map_err(named)?;
         let Some(info) = list::info(&session, name.as_str()).map_err(named)? else {
             return self.blocks().forget(name);
         };
-        if !force {
+        if let Some(group) = &info.group {
+            let what = format!(
+                "it is in the group {group}; see `rbd group image remove`, and do that first"
+            );
+            return Err(self.pool.volume_error(ErrorKind::Busy, name, what));
+        }
+        let has_snapshots = info.snapshot_count > 0;
+        // Ceph refuses an image that is open, force or not; its snapshots would be gone by then.
+        if has_snapshots || !options.force {
             self.check_unused(&session, name)?;
         }
-        if info.snapshot_count > 0 {
-            return Err(self.has_snapshots(&session, name));
+        if has_snapshots {
+            self.check_no_clones(&session, name)?;
+            if !options.snapshots {
+                let what = "it has snapshots, which `rbd snap ls` shows; say snapshots to delete them with it";
+                return Err(self.pool.volume_error(ErrorKind::Busy, name, what));
+            }
+        }
+        if let Some(parent) = &info.parent {
+            self.note_parent(parent).map_err(named)?;
+        }
+        if has_snapshots {
+            self.delete_snapshots(&session, name)?;
         }
         let args = [image(name), "--no-progress".to_owned()];
         let mut refusal = None;
@@ -252,22 +260,6 @@ impl Work<'_> {
             self.release_parent(&session, parent);
         }
         self.blocks().forget(name)
-    }
-
-    /// The error of deleting an image that has snapshots: the volumes that are made from them are named.
-    fn has_snapshots(&self, session: &Session<'_>, name: &VolumeName) -> Error {
-        let args = [image(name), "--format=json".to_owned()];
-        let children = session.rbd(&["children"], &args);
-        let children: Vec<Child> =
-            children.and_then(|said| list::parse("rbd children", &said.answer)).unwrap_or_default();
-        let what = match children.first() {
-            Some(child) => format!(
-                "{}/{} is a clone of it; delete that first, or `rbd flatten` it",
-                child.pool, child.image
-            ),
-            None => "it has snapshots; see `rbd snap ls`, and remove them first".to_owned(),
-        };
-        self.pool.volume_error(ErrorKind::Busy, name, what)
     }
 
     /// Changes the size of an image; one that is open may grow.
@@ -318,13 +310,14 @@ pub(in crate::backend) fn remove_image(
 ) -> Result<()> {
     let limits = Limits::default();
     let session = Session::with(cluster, secrets, host, &limits)?;
-    let removed = limits.look_for(FORGOTTEN, || {
+    if let Err(error) = break_locks(&session, name) {
+        // Ceph breaks them too, when it has forgotten who has them.
+        tracing::debug!("locks of image {} stay for now: {error}", cluster.path(name));
+    }
+    let removed = limits.look_every(FORGOTTEN_LOOK, FORGOTTEN, || {
         match session.rbd(&["rm"], &[image(name), "--no-progress".to_owned()]) {
             Err(error) if error.kind() == ErrorKind::NotFound => Some(Ok(())),
-            Err(error) if error.kind() == ErrorKind::Busy => {
-                std::thread::sleep(Duration::from_secs(1));
-                None
-            }
+            Err(error) if error.kind() == ErrorKind::Busy => None,
             removed => Some(removed.map(drop)),
         }
     })?;
@@ -334,36 +327,15 @@ pub(in crate::backend) fn remove_image(
     })
 }
 
-/// Removes a snapshot that a job made.
-pub(in crate::backend) fn remove_snapshot(
-    cluster: &Cluster,
-    name: &str,
-    snap: &str,
-    host: &dyn Host,
-    secrets: &dyn Secrets,
-) -> Result<()> {
-    let limits = Limits::default();
-    let session = Session::with(cluster, secrets, host, &limits)?;
-    release_snapshot(&session, name, snap)
-}
-
-/// Removes a snapshot of an image unless clones need it; one that is gone is success.
-pub(super) fn release_snapshot(session: &Session<'_>, name: &str, snap: &str) -> Result<()> {
-    let args = [image(name), "--format=json".to_owned()];
-    let said = match session.rbd(&["snap", "ls"], &args) {
-        Ok(said) => said,
+/// Breaks the locks of an image that only programs of a job have used, which has ended: Ceph would wait for those
+/// that died.
+fn break_locks(session: &Session<'_>, name: &str) -> Result<()> {
+    let said = match session.rbd(&["lock", "ls"], &[image(name), "--format=json".to_owned()]) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+        said => said?,
     };
-    let known: Vec<Snapshot> = list::parse("rbd snap ls", &said.answer)?;
-    let Some(found) = known.iter().find(|known| known.name == snap) else { return Ok(()) };
-    let args = [image(name), snapshot(snap)];
-    if found.protected == "true" {
-        // Ceph refuses as long as it has clones.
-        session.rbd(&["snap", "unprotect"], &args)?;
+    for lock in list::parse::<Vec<Lock>>("rbd lock ls", &said.answer)? {
+        session.rbd(&["lock", "rm"], &[image(name), lock.id, lock.locker])?;
     }
-    match session.rbd(&["snap", "rm"], &[&args[..], &["--no-progress".to_owned()]].concat()) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }

@@ -35,6 +35,9 @@ pub(super) struct Info {
     pub(super) object_size: u64,
     #[serde(default)]
     pub(super) snapshot_count: u64,
+    /// The group that it is in, with its pool.
+    #[serde(default)]
+    pub(super) group: Option<String>,
     #[serde(default)]
     features: Vec<String>,
     #[serde(default)]

@@ -7,17 +7,20 @@ mod images;
 mod key;
 mod list;
 mod refusal;
+mod snapshots;
 
 use super::{
-    Activation, ActivePool, Backend, BackendInfo, CloneSource, Listing, OpContext, Operation,
-    Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch, WipeOptions,
+    Activation, ActivePool, Backend, BackendInfo, CloneSource, DeleteOptions, Listing, OpContext,
+    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
+    WipeOptions,
 };
 use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Usage, Volume, VolumeDef, VolumeName,
 };
 pub use cluster::Cluster;
 use cluster::Session;
-pub(super) use images::{remove_image, remove_snapshot};
+pub(super) use images::remove_image;
+pub(super) use snapshots::remove_snapshot;
 
 /// The backend of rbd pools.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ static INFO: BackendInfo = BackendInfo {
         Operation::Refresh,
         Operation::CreateVolume,
         Operation::DeleteVolume,
+        Operation::DeleteSnapshots,
         Operation::ResizeVolume,
         Operation::CloneVolume,
         Operation::WipeVolume,
@@ -143,10 +147,10 @@ impl Backend for Rbd {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
-        Work::on(pool, ctx)?.delete(volume, force)
+        Work::on(pool, ctx)?.delete(volume, options)
     }
 
     fn resize_volume(

@@ -8,8 +8,8 @@ mod list;
 
 use super::block_volumes::{BlockVolumes, Found};
 use super::{
-    Activation, ActivePool, Backend, BackendInfo, CloneSource, Listing, OpContext, Operation,
-    Preallocation, ResizeOptions, StopOptions, Undo, Watch,
+    Activation, ActivePool, Backend, BackendInfo, CloneSource, DeleteOptions, Listing, OpContext,
+    Operation, Preallocation, ResizeOptions, StopOptions, Undo, Watch,
 };
 use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Usage, Uuid, Volume, VolumeDef, VolumeFormat,
@@ -227,9 +227,10 @@ impl Backend for Sheepdog {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
+        let force = options.only_force(&INFO)?;
         let work = Work::on(pool, ctx)?;
         if !force {
             work.blocks().check_no_overlay(volume)?;

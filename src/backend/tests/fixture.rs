@@ -1,8 +1,8 @@
 //! A pool in a temporary directory, and what the engine would give its operations.
 
 use crate::backend::{
-    self, Activation, ActivePool, Backend, Journal, KnownVolumes, Listing, OpContext,
-    Preallocation, Records, Secrets, Undo,
+    self, Activation, ActivePool, Backend, DeleteOptions, Journal, KnownVolumes, Listing,
+    OpContext, Preallocation, Records, Secrets, Undo,
 };
 use crate::host::{Limits, SystemHost};
 use crate::model::*;
@@ -183,7 +183,8 @@ impl Pool {
     }
 
     pub fn delete(&self, volume: &Volume, force: bool) -> Result<()> {
-        self.backend.delete_volume(&self.active, volume, force, &self.ctx)
+        let options = DeleteOptions { force, ..DeleteOptions::default() };
+        self.backend.delete_volume(&self.active, volume, options, &self.ctx)
     }
 
     /// Everything in the directory, hidden files too.

@@ -9,8 +9,8 @@ mod volumes;
 
 use super::block_volumes::BlockVolumes;
 use super::{
-    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, Listing, OpContext,
-    Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, CloneSource, DeleteOptions, Listing,
+    OpContext, Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
     WipeOptions,
 };
 use crate::host::block::names_in;
@@ -38,6 +38,7 @@ static INFO: BackendInfo = BackendInfo {
         Operation::Refresh,
         Operation::CreateVolume,
         Operation::DeleteVolume,
+        Operation::DeleteSnapshots,
         Operation::ResizeVolume,
         Operation::CloneVolume,
         Operation::WipeVolume,
@@ -344,11 +345,11 @@ impl Backend for Zfs {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
         Dataset::of(&pool.def)?.check_works(ctx)?;
-        volumes::delete(pool, volume, force, ctx)
+        volumes::delete(pool, volume, options, ctx)
     }
 
     fn resize_volume(

@@ -3,7 +3,9 @@
 use super::Dataset;
 use super::tool::{number, rows, run, run_on};
 use crate::backend::block_volumes::{BlockVolumes, Found, Fresh};
-use crate::backend::{ActivePool, CloneSource, OpContext, Preallocation, ResizeOptions, Undo};
+use crate::backend::{
+    ActivePool, CloneSource, DeleteOptions, OpContext, Preallocation, ResizeOptions, Undo,
+};
 use crate::host::{BlockDevice, Host, Limits};
 use crate::model::{
     BlockAttributes, Error, ErrorKind, Provisioning, Result, Uuid, Volume, VolumeDef, VolumeFormat,
@@ -287,20 +289,26 @@ fn clone_by_snapshot(
 pub(super) fn delete(
     pool: &ActivePool,
     volume: &Volume,
-    force: bool,
+    options: DeleteOptions,
     ctx: &OpContext,
 ) -> Result<()> {
     let blocks = BlockVolumes::new(pool, ctx);
-    if !force {
+    if !options.force {
         blocks.check_unused(volume)?;
     }
     let name = &volume.name;
     let dataset = Dataset::of(&pool.def)?;
-    match run("zfs", ["destroy", &full_name(&dataset, name)], ctx) {
+    // With snapshots, ZFS looks for clones of any of them before it destroys the first.
+    let how: &[&str] = if options.snapshots { &["destroy", "-r"] } else { &["destroy"] };
+    let full_name = full_name(&dataset, name);
+    match run("zfs", how.iter().copied().chain([full_name.as_str()]), ctx) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) if error.kind() == ErrorKind::Busy => {
-            let what = format!("it has snapshots or clones, or is in use: {}", error.message());
+            let hint =
+                if options.snapshots { "" } else { " (say snapshots to delete those with it)" };
+            let what =
+                format!("it has snapshots{hint} or clones, or is in use: {}", error.message());
             return Err(pool.volume_error(ErrorKind::Busy, name, what));
         }
         Err(error) => return Err(pool.of_volume(name, error)),

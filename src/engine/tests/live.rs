@@ -1,6 +1,7 @@
 //! Following a real directory.
 
 use super::*;
+use crate::backend::DeleteOptions;
 use crate::engine::pool::{Pool, blank};
 use crate::engine::reader::reread;
 use std::path::{Path, PathBuf};
@@ -150,7 +151,7 @@ async fn what_poold_makes_itself_is_announced_once_and_whole() {
     create(&pool, "a").await.wait().await.unwrap();
     assert_eq!(names(&pool), ["a"]);
     let a = VolumeName::new("a").unwrap();
-    pool.delete_volume(&a, false, &ROOT).await.unwrap().wait().await.unwrap();
+    pool.delete_volume(&a, DeleteOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
     assert!(names(&pool).is_empty() && !host.target().join("a").exists());
 }
 

@@ -1,6 +1,7 @@
 //! A refresh beside everything else: what it lists is old news where we know better.
 
 use super::*;
+use crate::backend::DeleteOptions;
 use crate::engine::merge::{Merged, Volumes};
 use crate::engine::reader;
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ async fn a_refresh_keeps_what_was_made_and_deleted_while_it_ran() {
 
     create(&pool, "new").await.wait().await.unwrap();
     let old = VolumeName::new("old").unwrap();
-    pool.delete_volume(&old, false, &ROOT).await.unwrap().wait().await.unwrap();
+    pool.delete_volume(&old, DeleteOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
     world.sim.release("images", "refresh");
     refresh.wait().await.unwrap();
     assert_eq!(names(&pool), ["foreign", "new"]);

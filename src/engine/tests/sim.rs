@@ -1,8 +1,8 @@
 //! A backend whose storage is in memory, and whose every call can be held up or made to fail.
 
 use crate::backend::{
-    Activation, ActivePool, Backend, BackendInfo, BuildMode, Listing, OpContext, Operation,
-    Preallocation, ResizeOptions, StopOptions, Undo, Watch,
+    Activation, ActivePool, Backend, BackendInfo, BuildMode, DeleteOptions, Listing, OpContext,
+    Operation, Preallocation, ResizeOptions, StopOptions, Undo, Watch,
 };
 use crate::model::{
     Error, ErrorKind, FormatSource, PoolDef, PoolType, Result, Usage, Volume, VolumeDef,
@@ -243,11 +243,11 @@ impl Backend for Sim {
         &self,
         pool: &ActivePool,
         volume: &Volume,
-        force: bool,
+        options: DeleteOptions,
         ctx: &OpContext,
     ) -> Result<()> {
         self.enter(&pool.def, "delete_volume", ctx)?;
-        if let Some(overlay) = ctx.known.overlay_of(&volume.path).filter(|_| !force) {
+        if let Some(overlay) = ctx.known.overlay_of(&volume.path).filter(|_| !options.force) {
             let message = format!("{} is the base of {overlay}", volume.name);
             return Err(Error::new(ErrorKind::Busy, message));
         }

@@ -1,7 +1,7 @@
 //! Jobs on volumes: leases, cancel and undo, limits, numbers.
 
 use super::*;
-use crate::backend::{ResizeOptions, StopOptions};
+use crate::backend::{DeleteOptions, ResizeOptions, StopOptions};
 use crate::model::BackingStore;
 
 #[tokio::test]
@@ -29,8 +29,11 @@ async fn volumes_are_created_resized_and_deleted() {
     let (found, name) = world.engine.find_volume("/srv/images/a").await.unwrap();
     assert_eq!((found.uuid(), &name), (pool.uuid(), &a));
 
-    pool.delete_volume(&a, false, &ROOT).await.unwrap().wait().await.unwrap();
-    assert_eq!(kind(pool.delete_volume(&a, false, &ROOT).await), Some(ErrorKind::NotFound));
+    pool.delete_volume(&a, DeleteOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
+    assert_eq!(
+        kind(pool.delete_volume(&a, DeleteOptions::default(), &ROOT).await),
+        Some(ErrorKind::NotFound)
+    );
     assert_eq!(kind(world.engine.find_volume("/srv/images/a").await), Some(ErrorKind::NotFound));
 }
 
@@ -158,14 +161,21 @@ async fn a_base_is_in_use_from_the_moment_an_overlay_on_it_is_asked_for() {
     world.sim.hold("images", "create");
     let creation = overlay("overlay").await.unwrap();
     world.sim.called("images", "create", 2).await;
-    let deletion = pool.delete_volume(&base, false, &ROOT).await.unwrap().wait().await.unwrap_err();
+    let deletion = pool
+        .delete_volume(&base, DeleteOptions::default(), &ROOT)
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap_err();
     assert_eq!(deletion.kind(), ErrorKind::Busy);
     assert!(deletion.message().contains("volume overlay"), "{deletion}");
     world.sim.release("images", "create");
     creation.wait().await.unwrap();
 
     world.sim.hold("images", "delete_volume");
-    let deletion = pool.delete_volume(&base, true, &ROOT).await.unwrap();
+    let force = DeleteOptions { force: true, ..DeleteOptions::default() };
+    let deletion = pool.delete_volume(&base, force, &ROOT).await.unwrap();
     let refused = overlay("late").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Busy, "its base is being deleted");
     world.sim.release("images", "delete_volume");

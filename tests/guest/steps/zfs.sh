@@ -77,7 +77,15 @@ XML
     poolctl vol delete tank/shared
     # Nothing is left of the snapshot that it was made of.
     is "$(zfs list -H -t snapshot -o name)" ''
-    poolctl vol delete tank/back
+    zfs snapshot tank/back@one
+    zfs snapshot tank/back@two
+    zfs clone tank/back@two tank/theirs
+    refused Busy poolctl vol delete tank/back
+    refused Busy poolctl vol delete tank/back --snapshots
+    is "$(zfs list -H -t snapshot -o name tank/back | wc -l)" 2
+    zfs destroy tank/theirs
+    poolctl vol delete tank/back --snapshots
+    is "$(zfs list -H -t snapshot -o name)" ''
 }
 long step data_goes_in_out_and_across
 
