@@ -10,7 +10,7 @@ mod logging;
 mod notify;
 mod options;
 
-use crate::host::{exit_now, give_back_freed_memory};
+use crate::host::{exit_now, give_back_freed_memory, keep_out_of_dumps};
 use crate::model::{Error, Result};
 use clap::Parser;
 use config::Config;
@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
         }
     };
     let logging = logging::Logging::start(config.log_level());
-    let served = runtime().and_then(|runtime| {
+    let served = keep_out_of_dumps().and_then(|()| runtime()).and_then(|runtime| {
         let served = runtime.block_on(lifecycle::run(options, config, logging));
         // Dropped, it would wait for its threads.
         std::mem::forget(runtime);

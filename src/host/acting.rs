@@ -59,6 +59,7 @@ fn become_(access: AccessIds) -> io::Result<()> {
     CURRENT.set(access);
     set_id(libc::setfsgid, access.group.unwrap_or_else(own_gid))?;
     set_id(libc::setfsuid, access.owner.unwrap_or_else(own_uid))?;
+    super::own_process::stay_out_of_dumps()?;
     // The kernel takes those about files away from whoever stops acting as root.
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }

@@ -8,6 +8,7 @@ pub mod blank;
 pub mod block;
 pub mod copy;
 mod directory;
+mod environment;
 pub mod files;
 pub mod holders;
 mod inotify;
@@ -36,7 +37,9 @@ pub use lifetime::Lifetime;
 pub use limits::{CancelToken, Limits};
 pub use mounts::{Mount, MountTable, MountWatch};
 pub use network::NetworkWatch;
-pub use own_process::{exit_now, give_back_freed_memory, take_passed_descriptors};
+pub use own_process::{
+    exit_now, give_back_freed_memory, keep_out_of_dumps, take_passed_descriptors,
+};
 pub use packages::{missing as tool_missing, program_and_packages};
 pub use process::wait_for_abandoned;
 pub use sealed::Sealed;

@@ -1,6 +1,7 @@
 //! This process: what it was given at its start, and its end.
 
 use crate::model::{Error, ErrorKind, Result};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +29,27 @@ pub fn give_back_freed_memory() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
         libc::mallopt(libc::M_ARENA_MAX, 2);
     }
+}
+
+/// Whether this process is in no core dump.
+static UNDUMPED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps the memory of this process, which secrets pass through, out of core dumps, and that of its programs. This one's
+/// only where it is root's: its programs open by path what it has open, which then takes a capability.
+pub fn keep_out_of_dumps() -> Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let failed = |error: std::io::Error| Error::io("cannot keep out of core dumps", &error);
+    rustix::process::setrlimit(Resource::Core, none).map_err(|error| failed(error.into()))?;
+    UNDUMPED.store(rustix::process::geteuid().is_root(), Ordering::Release);
+    stay_out_of_dumps().map_err(failed)
+}
+
+/// The same again, after a change of credentials, by which the kernel forgets it.
+pub(super) fn stay_out_of_dumps() -> std::io::Result<()> {
+    if UNDUMPED.load(Ordering::Acquire) {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    Ok(())
 }
 
 /// Ends the process at once: no destructors, and no waiting for threads that a dead server holds.

@@ -1,5 +1,6 @@
 //! One running program: its pipes, its end, and the end of all that it started.
 
+use super::environment::Environment;
 use super::tool::DIRECTORIES;
 use super::{Lifetime, Limits, acting, starter};
 use crate::model::{AccessIds, Error, ErrorKind, Result};
@@ -74,19 +75,22 @@ impl Running {
     ) -> Result<Self> {
         reap_abandoned();
         let failed = |error: io::Error| Error::io("cannot be run", &error);
+        let directories = DIRECTORIES.join(":");
+        let common = [("PATH", directories.as_str()), ("LC_ALL", "C")];
+        let more = environment.iter().map(|(name, value)| (*name, value.as_str()));
+        let environment = Environment::new(common.into_iter().chain(more)).map_err(failed)?;
         let mut command = Command::new(path);
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", DIRECTORIES.join(":"))
-            .env("LC_ALL", "C")
-            .envs(environment.iter().map(|(name, value)| (name, value.as_str())))
-            .current_dir("/")
-            .process_group(0);
+        command.args(args).current_dir("/").process_group(0);
         let parent = nix::unistd::getpid();
         let access = acting::current();
-        // SAFETY: `prepare` makes system calls only: no allocation, no lock, no panic.
-        unsafe { command.pre_exec(move || prepare(parent, lifetime, access)) };
+        let prepare = move || {
+            prepare(parent, lifetime, access)?;
+            // SAFETY: this is the child, and the command that it runs has this closure.
+            unsafe { environment.take_over() };
+            Ok(())
+        };
+        // SAFETY: it makes system calls and writes a pointer: no allocation, no lock, no panic.
+        unsafe { command.pre_exec(prepare) };
         let (theirs, stdin) = match input.is_empty() {
             true => (OpenOptions::new().read(true).open("/dev/null").map_err(failed)?.into(), None),
             false => {

@@ -9,6 +9,8 @@ use std::fs::File;
 
 /// What QEMU says when it could not measure how long a key takes to derive.
 const UNMEASURED: &str = "Unable to get accurate CPU usage";
+/// What it says when a passphrase opens nothing.
+const WRONG_KEY: &str = "Invalid password";
 /// How often it may try again.
 const TRIES: usize = 20;
 
@@ -109,7 +111,13 @@ impl QemuImg {
             }
         };
         drop((secrets, images));
-        done.map(drop)
+        done.map(drop).map_err(|error| match error.message().contains(WRONG_KEY) {
+            true => Error::new(
+                ErrorKind::AuthenticationFailed,
+                "an image is encrypted with another passphrase than its secret has; set the secret again",
+            ),
+            false => error,
+        })
     }
 }
 

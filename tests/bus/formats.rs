@@ -1,6 +1,7 @@
 //! Every format through the public face: what can be done with it is what docs/formats.md says, and a "no" is qemu-img's
 //! too. `POOLD_BLESS=1` writes the document anew.
 
+use super::support::leaks::Watch;
 use super::support::world::{World, with};
 use anyhow::{Context, Result, ensure};
 use poold::client::{Options, PoolProxy};
@@ -9,7 +10,7 @@ use poold::model::{ErrorKind, VolumeFormat};
 use std::path::Path;
 use std::process::Command;
 
-const PASSPHRASE: &str = "of a test";
+const PASSPHRASE: &str = "the passphrase of each format";
 const MIB: u64 = 1 << 20;
 
 const HEAD: &str = "# Formats of images
@@ -32,12 +33,9 @@ image with a name; it is made by other programs.
 
 /// A world with an active pool, a secret "key" and a source.
 async fn world() -> Result<(World, PoolProxy<'static>)> {
-    let world = World::start().await?;
+    let world = World::start_with("log-level = \"trace\"\n").await?;
     let pool = world.active_pool("images").await?;
-    let (reader, mut writer) = std::io::pipe()?;
-    std::io::Write::write_all(&mut writer, PASSPHRASE.as_bytes())?;
-    drop(writer);
-    world.manager().await?.set_secret((&reader).into(), &with("usage-name", "key")).await?;
+    world.set_secret("volume", "key", PASSPHRASE).await?;
     pool.create_volume("source.raw", 5 * MIB, &with("format", "raw")).await?;
     Ok((world, pool))
 }
@@ -178,6 +176,7 @@ async fn probe(world: &World, pool: &PoolProxy<'_>, info: &FormatInfo) -> Result
 }
 
 pub async fn every_format_is_what_the_document_says() -> Result<()> {
+    let watch = Watch::over(PASSPHRASE)?;
     let (world, pool) = world().await?;
     let mut text = HEAD.to_owned();
     for info in formats::all() {
@@ -188,6 +187,7 @@ pub async fn every_format_is_what_the_document_says() -> Result<()> {
         }
         text.push_str("|\n");
     }
+    watch.nowhere(&world, &[]).await?;
     text.push_str(TAIL);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/formats.md");
     if std::env::var_os("POOLD_BLESS").is_some() {

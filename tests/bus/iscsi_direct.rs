@@ -1,6 +1,7 @@
 //! Pools of type iscsi-direct on targets of tgt; what they did is checked in the files that are behind the units.
 
 use super::poolctl::{done, fails, noise, status_of};
+use super::support::leaks::Watch;
 use super::support::tgt::{OTHER, PASSWORD, TARGET, Tgt, set_password};
 use super::support::world::{World, none, volume_names};
 use anyhow::{Result, bail, ensure};
@@ -10,8 +11,9 @@ use poold::model::ErrorKind;
 const MIB: u64 = 1 << 20;
 
 pub async fn units_serve_without_the_kernel() -> Result<()> {
-    let world = World::start().await?;
+    let world = World::start_with("log-level = \"trace\"\n").await?;
     let tgt = Tgt::start(world.pools().join("units"))?;
+    let watch = Watch::over_but_in(PASSWORD, "LIBISCSI_CHAP_PASSWORD")?;
     set_password(&world, PASSWORD).await?;
     let pool = world.define(&tgt.document("direct", TARGET)).await?;
     pool.start(&none()).await?;
@@ -45,6 +47,7 @@ pub async fn units_serve_without_the_kernel() -> Result<()> {
     tgt.admin("--mode logicalunit --op delete --tid 2 --lun 1")?;
     pool.refresh(&none()).await?;
     ensure!(volume_names(&pool).await? == ["unit:0:0:3", "unit:0:0:4"]);
+    watch.nowhere(&world, &[]).await?;
     pool.stop(&none()).await?;
     Ok(())
 }

@@ -173,6 +173,8 @@ const CASES: &[runner::Case] = cases![
     },
     secrets::{
         a_passphrase_is_seen_nowhere_while_it_is_used,
+        only_an_ephemeral_secret_stays_in_memory,
+        a_crash_leaves_no_core,
     },
     disk::{
         dos,

@@ -1,59 +1,27 @@
-//! Passphrases: where they are while they are used, and where they are not.
+//! Secrets: where their values are while they are used, and where they are not.
 
-use super::support::world::{World, eventually, none, with};
+use super::support::leaks::{Memory, Watch};
+use super::support::runner::Skip;
+use super::support::world::{POOLD, World, eventually, none, with};
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use poold::client::{JobProxy, Options};
+use poold::model::ErrorKind;
 use std::io::Write;
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
 
-const MARKER: &str = "MARKED,of=a,,passphrase\nin two lines";
-
-/// The files below a directory.
-fn files(directory: &Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        match entry.file_type()? {
-            kind if kind.is_dir() => files(&entry.path(), found)?,
-            kind if kind.is_file() => found.push(entry.path()),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Fails when it is in the arguments, the environment or the open regular files of any process, or in a file.
-fn nowhere(world: &World) -> Result<()> {
-    let marker = &MARKER.as_bytes()[..MARKER.find('\n').context("two lines")?];
-    let shows = |content: &[u8]| content.windows(marker.len()).any(|window| window == marker);
-    let mut processes = 0;
-    for process in std::fs::read_dir("/proc")? {
-        let process = process?.path();
-        for part in ["cmdline", "environ"] {
-            let Ok(content) = std::fs::read(process.join(part)) else { continue };
-            processes += 1;
-            ensure!(!shows(&content), "{}/{part} has it", process.display());
-        }
-    }
-    ensure!(processes > 8, "only {processes} things were looked at");
-    let mut found = Vec::new();
-    files(world.whole(), &mut found)?;
-    files(world.bus_directory(), &mut found)?;
-    ensure!(found.iter().any(|path| path.ends_with("bus.log")), "no log was looked at");
-    for path in found {
-        let content = std::fs::read(&path).unwrap_or_default();
-        ensure!(!shows(&content), "{} has it", path.display());
-    }
-    Ok(())
-}
+/// The log says all.
+const TRACE: &str = "log-level = \"trace\"\n";
+const MARKER: &str = "MARKED,of=a,,passphrase";
 
 pub async fn a_passphrase_is_seen_nowhere_while_it_is_used() -> Result<()> {
-    let world = World::start_with("log-level = \"trace\"\n").await?;
+    let world = World::start_with(TRACE).await?;
+    let watch = Watch::over(MARKER)?;
+    let value = format!("{MARKER}\nin two lines");
     let pool = world.active_pool("images").await?;
-    let (reader, mut writer) = std::io::pipe()?;
-    writer.write_all(MARKER.as_bytes())?;
-    drop(writer);
-    world.manager().await?.set_secret((&reader).into(), &with("usage-name", "key")).await?;
+    world.set_secret("volume", "key", &value).await?;
     pool.create_volume("plain", 1 << 20, &with("format", "raw")).await?;
     world.delay_qemu_img()?;
     let encrypted = |format: &'static str| {
@@ -69,16 +37,32 @@ pub async fn a_passphrase_is_seen_nowhere_while_it_is_used() -> Result<()> {
         pool.create_volume("disk.qcow2", 1 << 20, &encrypted("qcow2")).await?.1,
         plain.clone("disk.luks", &encrypted("raw")).await?.1,
     ];
+    // It is looked for while the program waits, too.
     eventually("qemu-img works", async || Ok(world.qemu_img_waits())).await?;
-    nowhere(&world)?;
     world.let_qemu_img_go()?;
     for job in jobs {
         JobProxy::new(&world.root, job).await?.wait(&with("wait", u64::MAX)).await?;
     }
-    nowhere(&world)?;
+    // With another value it opens nothing, and says so.
+    let disk = world.volume(&pool.lookup_volume("disk.qcow2", &none()).await?).await?;
+    let mut said = vec![disk.get_xml(&none()).await?];
+    world.set_secret("volume", "key", "wrong.horse").await?;
+    let forever = with("wait", u64::MAX);
+    let plainly = Options::from([("encryption", "none".into()), ("wait", u64::MAX.into())]);
+    for refused in
+        [disk.resize(2 << 20, &forever).await, disk.clone("x", &plainly).await.map(|(_, job)| job)]
+    {
+        let error = refused.err().context("a wrong passphrase opens it")?;
+        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{error:?}");
+        ensure!(error.message().contains("another passphrase"), "{error}");
+        said.push(error.message().to_owned());
+    }
+    world.set_secret("volume", "key", &value).await?;
+    disk.resize(2 << 20, &forever).await?;
+    watch.nowhere(&world, &said).await?;
     // And yet it is the one.
     let passphrase = world.whole().join("passphrase");
-    std::fs::write(&passphrase, MARKER)?;
+    std::fs::write(&passphrase, value)?;
     let image = world.pools().join("images/disk.qcow2");
     let opened = Command::new("qemu-img")
         .args(["info", "--object", &format!("secret,id=s,file={}", passphrase.display())])
@@ -86,5 +70,61 @@ pub async fn a_passphrase_is_seen_nowhere_while_it_is_used() -> Result<()> {
         .arg(format!("driver=qcow2,file.filename={},encrypt.key-secret=s", image.display()))
         .output()?;
     ensure!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+    Ok(())
+}
+
+pub async fn only_an_ephemeral_secret_stays_in_memory() -> Result<()> {
+    const KEPT: &str = "a-value-that-is-on-disk";
+    const EPHEMERAL: &str = "a-value-that-is-nowhere-else";
+    let world = World::start_with(TRACE).await?;
+    world.active_pool("images").await?;
+    world.set_secret("volume", "kept", KEPT).await?;
+    let (reader, mut writer) = std::io::pipe()?;
+    writer.write_all(EPHEMERAL.as_bytes())?;
+    drop(writer);
+    let options = Options::from([("usage-name", "short".into()), ("ephemeral", true.into())]);
+    world.manager().await?.set_secret((&reader).into(), &options).await?;
+    let memory = Memory::of(world.poold().await?.as_raw())?;
+    ensure!(memory.places(KEPT)? == 0, "what is on disk is in memory");
+    ensure!(memory.places(EPHEMERAL)? == 1, "in {} places", memory.places(EPHEMERAL)?);
+    // Forgotten, it is nowhere.
+    let secrets = poold::client::objects(&world.root, "/org/poold1/secrets").await?;
+    for path in secrets.into_keys() {
+        poold::client::SecretProxy::new(&world.root, path).await?.delete(&none()).await?;
+    }
+    let memory = Memory::of(world.poold().await?.as_raw())?;
+    ensure!(memory.places(EPHEMERAL)? == 0, "it is in {} places", memory.places(EPHEMERAL)?);
+    Ok(())
+}
+
+/// Ends a process that was allowed to leave as large a core as it likes, as a crash does.
+fn crash(mut child: Child) -> Result<ExitStatus> {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGABRT)?;
+    Ok(child.wait()?)
+}
+
+pub async fn a_crash_leaves_no_core() -> Result<()> {
+    let world = World::start().await?;
+    let directory = tempfile::tempdir()?;
+    let allowed = |program: &str| {
+        let mut command = Command::new("prlimit");
+        command.arg("--core=unlimited").arg(program).current_dir(directory.path());
+        command
+    };
+    let other = allowed("sleep").arg("infinity").spawn()?;
+    let sleeps = format!("/proc/{}/comm", other.id());
+    eventually("the other runs", async || Ok(std::fs::read_to_string(&sleeps)? == "sleep\n"))
+        .await?;
+    if !crash(other)?.core_dumped() {
+        return Err(Skip("no program leaves a core here".into()).into());
+    }
+    let root = world.whole().join("other");
+    std::fs::create_dir(&root)?;
+    let poold =
+        allowed(POOLD).arg("--address").arg(world.address()).arg("--root").arg(&root).spawn()?;
+    eventually("it serves", async || Ok(world.owner("org.poold1").await?.is_some())).await?;
+    let status = crash(poold)?;
+    ensure!(status.signal() == Some(Signal::SIGABRT as i32), "{status:?}");
+    ensure!(!status.core_dumped(), "it left a core");
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod ganesha;
 pub mod garbage;
 pub mod gluster;
 pub mod interfaces;
+pub mod leaks;
 pub mod network;
 pub mod others;
 pub mod runner;

@@ -5,13 +5,13 @@ mod snapshots;
 
 use super::poolctl::{done, fails, noise, status_of};
 use super::support::ceph::{Cluster, cluster};
+use super::support::leaks::Watch;
 use super::support::runner::Skip;
 use super::support::world::{World, eventually, none, volume_names};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 pub use making::*;
@@ -197,42 +197,11 @@ fn nothing_is_left_on_the_host(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Fails when a key is in the arguments or the environment of a process, or in a file of this host but its store.
-fn nowhere(world: &World, key: &str) -> Result<()> {
-    fn search(directory: &Path, key: &str, looked: &mut usize) -> Result<()> {
-        for entry in std::fs::read_dir(directory)? {
-            let entry = entry?;
-            match entry.file_type()? {
-                kind if kind.is_dir() => search(&entry.path(), key, looked)?,
-                kind if kind.is_file() => {
-                    *looked += 1;
-                    let content = std::fs::read(entry.path()).unwrap_or_default();
-                    let shows = content.windows(key.len()).any(|part| part == key.as_bytes());
-                    ensure!(!shows, "{} has it", entry.path().display());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-    for process in std::fs::read_dir("/proc")? {
-        let process = process?.path();
-        for part in ["cmdline", "environ"] {
-            let content = std::fs::read(process.join(part)).unwrap_or_default();
-            ensure!(!String::from_utf8_lossy(&content).contains(key), "{part} has it");
-        }
-    }
-    let mut looked = 0;
-    search(world.whole(), key, &mut looked)?;
-    search(world.bus_directory(), key, &mut looked)?;
-    ensure!(looked > 3, "only {looked} files were looked at");
-    Ok(())
-}
-
 pub async fn what_is_wrong_with_a_cluster_is_told_apart() -> Result<()> {
     let cluster = cluster("wrong")?;
     let world = World::start_with(&format!("log-level = \"trace\"\n{CONFIGURATION}")).await?;
     let right = cluster.key()?;
+    let watch = Watch::over(&right)?;
     let refused =
         async |pool: &PoolProxy<'_>, kind: ErrorKind, why: &str| match pool.start(&none()).await {
             Err(error) if error.kind() == kind && error.message().contains(why) => {
@@ -270,7 +239,7 @@ pub async fn what_is_wrong_with_a_cluster_is_told_apart() -> Result<()> {
     pool.create_volume("one", MIB, &none()).await?;
     let io = world.pools().join("out");
     done(&world, &format!("vol download ceph/one {}", io.display())).await?;
-    nowhere(&world, &right)?;
+    watch.nowhere(&world, &[]).await?;
     done(&world, "vol delete ceph/one").await?;
     Ok(())
 }
