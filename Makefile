@@ -59,7 +59,7 @@ build: ## release programs, for install
 	$(CARGO) build $(CARGOFLAGS) --release --bins
 
 .PHONY: bench
-bench: build ## times and memory at 1k to 100k volumes, and transfers of 2 GiB, beside the peers
+bench: build ## times and memory at 1k to 100k volumes, latency beside a dead pool, transfers of 2 GiB; beside the peers
 	@scripts/setup.sh bench
 	$(CARGO) bench $(CARGOFLAGS)
 

@@ -40,7 +40,7 @@ bus                                | iscsi-ls                  | libiscsi-bin
 fuzz                               | c++                       | g++
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd
-bus                                | bindfs                    | bindfs
+bus,bench                          | bindfs                    | bindfs
 unit,bus,lint                      | xmllint                   | libxml2-utils
 unit                               | bzcat                     | bzip2
 host,guest                         | mmdebstrap                | mmdebstrap

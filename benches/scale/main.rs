@@ -19,7 +19,7 @@ const LARGEST_FOR_LIBVIRT: usize = 10_000;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     if let [word, directory] = &arguments[..]
-        && word == libvirt::PEER_ARGUMENT
+        && word == support::libvirt::PEER_ARGUMENT
     {
         return libvirt::run_inside_namespace(directory.as_ref());
     }

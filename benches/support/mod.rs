@@ -1,5 +1,9 @@
 //! What the benchmarks share.
 
+#![allow(dead_code)] // Not every one of them needs all of it.
+
+pub mod libvirt;
+
 use anyhow::Context;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

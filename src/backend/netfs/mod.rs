@@ -61,10 +61,7 @@ pub(super) fn mount_share(pool: &PoolDef, ctx: &OpContext) -> Result<Activation>
         refusals: share.refusals(),
         by: None,
     };
-    plan.start(ctx).map_err(|error| match error.kind() {
-        ErrorKind::TimedOut => share.unanswered(),
-        _ => error,
-    })
+    plan.start(ctx).map_err(|error| share.failed(error))
 }
 
 /// What a definition's share is called where it is mounted.

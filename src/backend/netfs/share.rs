@@ -17,6 +17,9 @@ enum Protocol {
 pub(super) static TOOLS: [&str; 5] =
     ["mount.nfs", "mount.cifs", "mount.glusterfs", "showmount", "gluster"];
 
+/// What mount.cifs says of a server that hangs up, which it also takes one for that says nothing.
+const HANGS_UP: &str = "abruptly closed the connection";
+
 /// Options that would have a password, or what leads to one, in everybody's sight.
 const CREDENTIALS: [&str; 8] =
     ["password", "pass", "password2", "pass2", "credentials", "cred", "username", "passwd"];
@@ -86,9 +89,19 @@ impl<'a> Share<'a> {
         }
     }
 
-    /// The error of a mount that takes too long.
-    pub(super) fn unanswered(&self) -> Error {
-        let what = format!("pool {}: server {} does not answer", self.pool.name, self.server());
+    /// What a failed mount comes to: one that takes too long, as one that the other side hangs up on, is none of
+    /// a server.
+    pub(super) fn failed(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::TimedOut && !error.message().contains(HANGS_UP) {
+            return error;
+        }
+        let protocol = match self.protocol {
+            Protocol::Nfs => "NFS",
+            Protocol::Cifs => "CIFS",
+            Protocol::GlusterFs => "GlusterFS",
+        };
+        let (pool, server) = (&self.pool.name, self.server());
+        let what = format!("pool {pool}: no {protocol} server answers at {server}");
         Error::new(ErrorKind::Inaccessible, what)
     }
 
@@ -176,7 +189,7 @@ impl<'a> Share<'a> {
                 ("error(128)", AuthenticationFailed),
                 ("error(129)", AuthenticationFailed),
                 ("error(", Inaccessible),
-                ("abruptly closed the connection", Inaccessible),
+                (HANGS_UP, Inaccessible),
                 ("could not resolve address", Inaccessible),
                 ("could not find", Inaccessible),
             ],
