@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
 # quick: no
-# A server that is frozen (its packets are dropped), stopped and away: what the pool on it says, that all else goes on, and
-# that it comes back without help.
+# A server that is frozen (its packets are dropped) or away, beside what the cells of the matrix show: threads, a forced
+# stop, a directory pool on a dead share, an address that appears.
 # limit: 900
 
 share() { # NAME HOST
@@ -65,16 +65,6 @@ a_pool_on_a_frozen_server_says_so_and_comes_back() {
 
 threads() { unit poold.service TasksCurrent; }
 
-a_daemon_that_starts_meanwhile_answers() {
-    freeze
-    systemctl restart poold.service
-    others_answer
-    wait_for 60 "it is found out" pool_is dead inaccessible
-    thaw
-    wait_for 180 "it is back" pool_is dead active
-    has_volumes dead one two
-}
-
 a_forced_stop_ends_it() {
     freeze
     refused TimedOut poolctl refresh dead
@@ -106,24 +96,6 @@ XML
     poolctl undefine dead
 }
 
-waits_for() { is "$(pool_property "$1" waiting-for)" "$2"; }
-
-# Nobody asks for the start again.
-what_waits_for_its_server_starts_when_that_does() {
-    # One that was stopped by hand would stay so.
-    share dead 127.0.0.1 | define dead
-    systemctl stop nfs-server.service
-    poolctl autostart dead
-    refused Inaccessible poolctl autostart
-    wait_for 60 "it says what it waits for" waits_for dead "server 127.0.0.1"
-    others_answer
-    systemctl start nfs-server.service
-    wait_for 180 "it is active" pool_is dead active
-    poolctl autostart --disable dead
-    poolctl stop dead
-    poolctl undefine dead
-}
-
 # Only the address can have woken it: the next try by itself is far away.
 an_address_that_appears_wakes_who_waits_for_it() {
     configure '[timeouts]' 'retry-first = "20min"' 'retry-longest = "20min"'
@@ -139,8 +111,6 @@ an_address_that_appears_wakes_who_waits_for_it() {
 
 step a_server_and_two_pools
 step a_pool_on_a_frozen_server_says_so_and_comes_back
-step a_daemon_that_starts_meanwhile_answers
 step a_forced_stop_ends_it
 step a_directory_pool_on_a_dead_share_counts_too
-step what_waits_for_its_server_starts_when_that_does
 step an_address_that_appears_wakes_who_waits_for_it
