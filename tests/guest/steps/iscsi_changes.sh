@@ -31,6 +31,8 @@ sessions_of_others_stay() {
 }
 step sessions_of_others_stay
 
+has_capacity() { is "$(volume "$1" capacity)" "$2"; }
+
 units_come_and_change() {
     poolctl start open
     is "$(volume open/unit:0:0:0 capacity)" $((16 << 20))
@@ -40,7 +42,7 @@ units_come_and_change() {
     lio_no_unit $open 5
     lio_unit $open 5 other5 24
     poolctl refresh open
-    wait_for 20 "the new unit has its own size" is "$(volume open/unit:0:0:5 capacity)" $((24 << 20))
+    wait_for 20 "the new unit has its own size" has_capacity open/unit:0:0:5 $((24 << 20))
     lio_no_unit $open 5
     poolctl refresh open
     wait_for 20 "what is no more is no volume" has_volumes open unit:0:0:0
