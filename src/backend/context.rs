@@ -5,7 +5,7 @@ use crate::host::{Host, Limits};
 use crate::model::{Declaration, Result, SecretRef, SecretValue, Uuid, Volume, VolumeName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What an operation is given besides its arguments; made by the engine for each.
@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct OpContext {
     /// Deadline and cancel.
     pub limits: Limits,
+    /// Where it says that it takes longer than that.
+    pub overtime: Overtime,
     /// Whether somebody asked for it; what follows the storage by itself looks only at what the kernel
     /// knows already.
     pub asked: bool,
@@ -34,6 +36,27 @@ pub struct OpContext {
     pub mounts: Arc<Path>,
     /// Where it says how it did what it did.
     pub findings: Findings,
+}
+
+impl OpContext {
+    /// Says that the storage answers, and that what there is to read of it may take longer than the
+    /// deadline: from here on the operation ends when that is done, when the pool does not answer
+    /// beside it any more, or when something else waits for it. What it is to heed then.
+    pub fn work_overtime(&self) -> Limits {
+        self.overtime.0.store(true, Ordering::Release);
+        Limits { deadline: None, cancel: self.limits.cancel.clone() }
+    }
+}
+
+/// Whether an operation has said that it takes longer than its deadline; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Overtime(Arc<AtomicBool>);
+
+impl Overtime {
+    /// Whether it has.
+    pub fn is_worked(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// How far an operation is, in bytes; clones share the numbers.
@@ -131,6 +154,8 @@ pub trait Journal: Send + Sync {
 pub trait KnownVolumes: Send + Sync {
     /// Names ("volume B in pool P") a volume whose backing file is `path`.
     fn overlay_of(&self, path: &str) -> Option<String>;
+    /// The volumes of a pool.
+    fn of_pool(&self, pool: Uuid) -> Vec<Arc<Volume>>;
     /// The volume that has this path, if a pool has it.
     fn by_path(&self, path: &str) -> Option<Arc<Volume>>;
     /// The file or device of the volume that has this path, where this host can open it.

@@ -38,7 +38,7 @@ use crate::model::{
     VolumeDef, VolumeKind, VolumeName, WipeAlgorithm,
 };
 pub use context::{
-    Finding, Findings, Journal, KnownVolumes, OpContext, Progress, Records, Secrets,
+    Finding, Findings, Journal, KnownVolumes, OpContext, Overtime, Progress, Records, Secrets,
 };
 pub use disk::NewPartition;
 pub use rbd::Cluster as RbdCluster;
@@ -534,7 +534,7 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
         Arc::new(luns::Luns(iscsi::Iscsi::default())),
         Arc::new(iscsi_direct::IscsiDirect),
         Arc::new(luns::Luns(mpath::Mpath)),
-        Arc::new(rbd::Rbd),
+        Arc::new(rbd::Rbd::default()),
         Arc::new(sheepdog::Sheepdog),
         Arc::new(zfs::Zfs),
         Arc::new(netfs::NetFs),

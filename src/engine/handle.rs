@@ -122,6 +122,7 @@ impl PoolHandle {
         command: impl FnOnce(oneshot::Sender<Result<()>>) -> Command,
     ) -> Result<()> {
         let (reply, answer) = oneshot::channel();
+        let _asking = Asking::on(&self.pool);
         self.pool.send(&self.shared, command(reply));
         answer.await.unwrap_or_else(|_| Err(self.pool.no_more()))
     }
@@ -192,6 +193,22 @@ impl PoolHandle {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Somebody who waits for the actor of a pool without a job.
+struct Asking<'a>(&'a Pool);
+
+impl<'a> Asking<'a> {
+    fn on(pool: &'a Pool) -> Self {
+        pool.change(|core| core.asking += 1);
+        Self(pool)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.change(|core| core.asking -= 1);
     }
 }
 

@@ -75,6 +75,8 @@ pub(super) struct Core {
     pub(super) refresh: Option<Arc<Job>>,
     /// Jobs of the pool as a whole: queued ones and the one that runs.
     pub(super) queue: Vec<Arc<Job>>,
+    /// Callers that wait for the actor without a job.
+    pub(super) asking: usize,
     /// Whether it was stopped by hand since boot.
     pub(super) stopped_by_hand: bool,
     /// The autostart that tries again and again.

@@ -229,6 +229,11 @@ impl KnownVolumes for AllVolumes {
         Some(format!("volume {volume} in {}", pool.describe()))
     }
 
+    fn of_pool(&self, pool: Uuid) -> Vec<Arc<Volume>> {
+        let pool = self.0.registry().pools.get(&pool).cloned();
+        pool.map(|pool| pool.snapshot().volumes.values().cloned().collect()).unwrap_or_default()
+    }
+
     fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
         self.0.snapshots().iter().find_map(|pool| pool.volume_at(path).cloned())
     }

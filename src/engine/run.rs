@@ -10,7 +10,7 @@ use super::pool::{Late, Phase, Pool};
 use super::records::{AllVolumes, JobJournal, StepsStand, StoreRecords};
 use super::secrets::EngineSecrets;
 use super::shared::Shared;
-use crate::backend::{ActivePool, Backend, Journal, OpContext};
+use crate::backend::{ActivePool, Backend, Journal, OpContext, Overtime};
 use crate::host::{CancelToken, Limits};
 use crate::model::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 /// How long an operation may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Patience {
-    /// So long; for the pool as a whole.
+    /// So long, but for work that says that it is much; for the pool as a whole.
     Within(Duration),
     /// So long; for a job on a volume.
     Volume(Duration),
@@ -101,7 +101,8 @@ impl Run<'_> {
         }
         let cancel = CancelToken::default();
         let limits = Limits { deadline: self.soft_deadline(), cancel: cancel.clone() };
-        let (context, journal) = self.context(limits, steps);
+        let overtime = Overtime::default();
+        let (context, journal) = self.context(limits, overtime.clone(), steps);
         let mut result = shared.workers.start(move || {
             let done = work(&context).and_then(|done| ended(done, Arc::clone(&journal)));
             if done.is_err() {
@@ -110,7 +111,7 @@ impl Run<'_> {
             done
         })?;
 
-        let hard = match self.wait(&mut result, &cancel).await {
+        let hard = match self.wait(&mut result, &cancel, &overtime).await {
             Ok(done) => return done,
             Err(given_up_after) => given_up_after,
         };
@@ -158,8 +159,12 @@ impl Run<'_> {
         &self,
         result: &mut oneshot::Receiver<Result<T>>,
         cancel: &CancelToken,
+        overtime: &Overtime,
     ) -> Result<Result<T>, Duration> {
         let begun = Instant::now();
+        // One that is cancelled and lasts while the pool lives may be writing out what it wrote: that it
+        // does not hear at once condemns nobody else's work there.
+        let grace = self.shared.options.stop_timeout / 2;
         let tick = self.shared.options.refresh_timeout;
         let mut hard = match self.patience {
             Patience::WhileAlive | Patience::Transfer => None,
@@ -179,19 +184,28 @@ impl Run<'_> {
             tokio::select! {
                 biased;
                 done = &mut *result => return Ok(done.unwrap_or_else(|_| Err(lost()))),
-                () = given_up => return Err(begun.elapsed()),
+                () = given_up => {
+                    if cancel.is_cancelled() || !overtime.is_worked() {
+                        return Err(begun.elapsed());
+                    }
+                    (hard, check) = (None, Instant::now());
+                }
                 () = cancelled(self.job), if !cancel.is_cancelled() => {
                     cancel.cancel();
-                    // One that lasts while the pool lives may be writing out what it wrote: that
-                    // it does not hear at once condemns nobody else's work there.
-                    let grace = Instant::now() + self.shared.options.stop_timeout / 2;
-                    hard = hard.map(|hard| hard.min(grace));
+                    hard = hard.map(|hard| hard.min(Instant::now() + grace));
                 }
                 () = tokio::time::sleep_until(check), if hard.is_none() => {
+                    let works_overtime = matches!(self.patience, Patience::Within(_));
+                    if works_overtime && self.is_awaited() {
+                        cancel.cancel();
+                        hard = Some(Instant::now() + grace);
+                        continue;
+                    }
                     let now = self.job.map(|job| job.progress.get());
                     if now == std::mem::replace(&mut progress, now) {
                         // One whose client is slow may go on with what it has open.
-                        let alone = matches!(self.patience, Patience::WhileAlive);
+                        let alone =
+                            works_overtime || matches!(self.patience, Patience::WhileAlive);
                         if self.pool.look(|core| core.dead || alone && core.gone) {
                             return Err(begun.elapsed());
                         }
@@ -201,6 +215,13 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Whether something else is to be done with the pool as a whole.
+    fn is_awaited(&self) -> bool {
+        let own = self.job.map(|job| job.id);
+        self.pool
+            .look(|core| core.asking > 0 || core.queue.iter().any(|queued| Some(queued.id) != own))
     }
 
     /// What the operation is told: a fifth earlier than when it is given up, so that it can end
@@ -228,10 +249,16 @@ impl Run<'_> {
         }
     }
 
-    fn context(&self, limits: Limits, steps: StepsStand) -> (OpContext, Arc<JobJournal>) {
+    fn context(
+        &self,
+        limits: Limits,
+        overtime: Overtime,
+        steps: StepsStand,
+    ) -> (OpContext, Arc<JobJournal>) {
         let journal = Arc::new(JobJournal::new(self.shared, self.pool.uuid, self.job, steps));
         let context = OpContext {
             limits,
+            overtime,
             asked: self.job.is_some(),
             progress: self.job.map(|job| job.progress.clone()).unwrap_or_default(),
             host: Arc::clone(&self.shared.host),

@@ -81,6 +81,7 @@ const CASES: &[runner::Case] = cases![
         snapshots_go_with_their_image_when_that_is_asked_for,
         clones_of_an_old_cluster_hold_their_snapshot,
         images_are_thick_or_begin_as_others_are,
+        of_many_images_all_are_read_however_long_that_takes,
         a_copy_that_dies_half_way_leaves_no_image,
     },
     many::{

@@ -14,6 +14,10 @@ use std::sync::OnceLock;
 /// Where it is, in memory that only this namespace has; the packages make the directory.
 const DIRECTORY: &str = "/var/lib/ceph";
 
+/// The programs that are not told where it is.
+const AUTHTOOL: &str = "ceph-authtool";
+const PYTHON: &str = "/usr/bin/python3";
+
 /// A cluster, and a pool in it that is a case's own. It lasts as long as the tests, which have process and mount
 /// namespaces of their own.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +101,7 @@ impl Cluster {
     /// Runs one of its tools, as its administrator.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(program);
-        if program != "ceph-authtool" {
+        if ![AUTHTOOL, PYTHON].contains(&program) {
             command.args(["-c", "ceph.conf"]);
         }
         Ok(command.args(arguments).current_dir(DIRECTORY).output()?)

@@ -230,6 +230,11 @@ impl<'a> Session<'a> {
         Session { limits, configuration: Arc::clone(&self.configuration), ..*self }
     }
 
+    /// How long its programs may take.
+    pub(super) fn limits(&self) -> &Limits {
+        self.limits
+    }
+
     /// Runs a command of `rbd` on the pool.
     pub(super) fn rbd(&self, subcommand: &[&str], args: &[String]) -> Result<Said> {
         let pool = format!("--pool={}", self.cluster.pool);

@@ -6,6 +6,7 @@ mod content;
 mod images;
 mod key;
 mod list;
+mod readings;
 mod refusal;
 mod snapshots;
 
@@ -20,11 +21,14 @@ use crate::model::{
 pub use cluster::Cluster;
 use cluster::Session;
 pub(super) use images::remove_image;
+use readings::Readings;
 pub(super) use snapshots::remove_snapshot;
 
 /// The backend of rbd pools.
-#[derive(Debug)]
-pub(super) struct Rbd;
+#[derive(Debug, Default)]
+pub(super) struct Rbd {
+    readings: Readings,
+}
 
 static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Rbd,
@@ -101,8 +105,9 @@ impl Backend for Rbd {
         })
     }
 
-    fn stop(&self, _pool: &ActivePool, _options: StopOptions, _ctx: &OpContext) -> Result<()> {
-        // Nothing on this host knows of it.
+    fn stop(&self, pool: &ActivePool, _options: StopOptions, _ctx: &OpContext) -> Result<()> {
+        // Nothing else on this host knows of it.
+        self.readings.forget(pool.def.uuid);
         Ok(())
     }
 
@@ -111,7 +116,7 @@ impl Backend for Rbd {
         let read = || {
             let session = work.session()?;
             let usage = list::room(&session)?;
-            let (volumes, skipped) = list::all(&work, &session)?;
+            let (volumes, skipped) = self.readings.read(&work, &session)?;
             Ok(Listing { usage, volumes, skipped, ..Listing::default() })
         };
         read().map_err(|error| work.unread(error))

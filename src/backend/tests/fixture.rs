@@ -69,6 +69,9 @@ impl KnownVolumes for World {
         let overlay = known.iter().find(|v| v.backing().is_some_and(|b| b.path == path))?;
         Some(format!("volume {}", overlay.name))
     }
+    fn of_pool(&self, _pool: Uuid) -> Vec<Arc<Volume>> {
+        self.known.lock().unwrap().clone()
+    }
     fn by_path(&self, path: &str) -> Option<Arc<Volume>> {
         self.known.lock().unwrap().iter().find(|v| &*v.path == path).cloned()
     }
@@ -92,6 +95,7 @@ pub struct Pool {
 pub fn context(world: &Arc<World>) -> OpContext {
     OpContext {
         limits: Limits::default(),
+        overtime: backend::Overtime::default(),
         asked: true,
         progress: backend::Progress::default(),
         host: Arc::new(SystemHost),

@@ -205,3 +205,51 @@ async fn a_cancelled_job_that_is_slow_to_hear_it_costs_the_pool_nothing() {
     job.wait().await.unwrap();
     assert_eq!(names(&pool), ["a"], "it was done before it heard");
 }
+
+/// A pool whose refresh is under way for longer than it may take.
+async fn overtime(world: &World, name: &str) -> (PoolHandle, JobHandle) {
+    let pool = world.started(name).await;
+    world.sim.is_large(name);
+    world.sim.hold(name, "refresh");
+    let before = world.sim.calls(name, "usage");
+    let job = pool.refresh(&ROOT).await.unwrap();
+    // It is asked beside it, again and again.
+    world.sim.called(name, "usage", before + 2).await;
+    assert_eq!(state(&pool), PoolState::Active);
+    (pool, job)
+}
+
+#[tokio::test]
+async fn what_is_much_is_read_to_its_end_while_the_pool_answers() {
+    let world = World::impatient();
+    let (pool, job) = overtime(&world, "images").await;
+    world.sim.release("images", "refresh");
+    job.wait().await.unwrap();
+    assert_eq!((state(&pool), pool.snapshot().stale), (PoolState::Active, false));
+}
+
+#[tokio::test]
+async fn who_wants_something_else_of_a_pool_does_not_wait_until_all_is_read() {
+    let world = World::impatient();
+    let (pool, job) = overtime(&world, "images").await;
+    pool.set_autostart(true).await.unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::Cancelled));
+    assert_eq!(state(&pool), PoolState::Active, "nothing is wrong with it");
+    let job = pool.refresh(&ROOT).await.unwrap();
+    let stop = pool.stop(StopOptions::default(), &ROOT).await.unwrap();
+    stop.wait().await.unwrap();
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::Cancelled));
+    assert_eq!(state(&pool), PoolState::Inactive);
+}
+
+#[tokio::test]
+async fn a_pool_that_dies_while_much_is_read_is_given_up() {
+    let world = World::impatient();
+    let (pool, job) = overtime(&world, "images").await;
+    world.sim.fail("images", "usage", ErrorKind::Inaccessible);
+    assert_eq!(kind(job.wait().await), Some(ErrorKind::TimedOut));
+    assert_eq!(state(&pool), PoolState::Inaccessible);
+    world.sim.heal("images", "usage");
+    world.sim.release("images", "refresh");
+    until(&world.engine, &pool, |now| now.state == PoolState::Active && !now.stale).await;
+}

@@ -36,6 +36,7 @@ type Call = (String, &'static str);
 struct World {
     volumes: HashMap<String, BTreeMap<VolumeName, u64>>,
     held: BTreeSet<Call>,
+    large: BTreeSet<String>,
     deaf: bool,
     failing: HashMap<Call, ErrorKind>,
     calls: HashMap<Call, usize>,
@@ -68,6 +69,11 @@ impl Sim {
     pub fn hang(&self, pool: &str, method: &'static str) {
         self.hold(pool, method);
         self.world().deaf = true;
+    }
+
+    /// Its refreshes say that they take longer than their deadline.
+    pub fn is_large(&self, pool: &str) {
+        self.world().large.insert(pool.to_owned());
     }
 
     pub fn release(&self, pool: &str, method: &'static str) {
@@ -193,7 +199,9 @@ impl Backend for Sim {
     fn refresh(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Listing> {
         // What it lists is older than what happens while it is held up.
         let listed = self.world().volumes.get(pool.def.name.as_str()).cloned().unwrap_or_default();
-        self.enter(&pool.def, "refresh", ctx)?;
+        let large = self.world().large.contains(pool.def.name.as_str());
+        let limits = if large { ctx.work_overtime() } else { ctx.limits.clone() };
+        self.enter(&pool.def, "refresh", &OpContext { limits, ..ctx.clone() })?;
         let volumes = listed.iter().map(|(name, size)| volume(&pool.def, name, *size)).collect();
         Ok(Listing { usage: self.usage(pool, ctx)?, volumes, ..Listing::default() })
     }

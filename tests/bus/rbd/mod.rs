@@ -1,13 +1,14 @@
 //! Pools of type rbd on a real Ceph cluster with cephx; what they did is checked with Ceph's own tools.
 
 mod making;
+mod many;
 mod snapshots;
 
 use super::poolctl::{done, fails, noise, status_of};
 use super::support::ceph::{Cluster, cluster};
 use super::support::leaks::Watch;
 use super::support::runner::Skip;
-use super::support::world::{World, eventually, none, volume_names};
+use super::support::world::{World, eventually, none, volume_names, with};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
@@ -15,6 +16,7 @@ use poold::model::ErrorKind;
 use std::process::{Child, Command, Stdio};
 
 pub use making::*;
+pub use many::*;
 pub use snapshots::*;
 
 const MIB: u64 = 1 << 20;
