@@ -2,6 +2,8 @@
 # limit: 900
 # Pools of the type mpath: multipath devices, as multipathd makes them of two paths to one disk.
 
+has_paths() { is "$(poolctl --json vol show paths/mpatha | jq '."member-paths" | length')" "$1"; }
+
 two_paths_are_one_volume() {
     cat >/etc/multipath.conf <<CONF
 defaults {
@@ -27,7 +29,7 @@ XML
     is "$(volume paths/mpatha path)" /dev/mapper/mpatha
     is "$(volume paths/mpatha capacity)" $((64 << 20))
     is "$(volume paths/mpatha key)" "$(dmsetup info -c --noheadings -o uuid mpatha | sed 's/^mpath-//')"
-    wait_for 20 "both paths are told" test "$(poolctl --json vol show paths/mpatha | jq '."member-paths" | length')" = 2
+    wait_for 20 "both paths are told" has_paths 2
     qemu_opens /dev/mapper/mpatha raw $((64 << 20))
 }
 step two_paths_are_one_volume
