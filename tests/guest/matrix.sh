@@ -171,15 +171,25 @@ table ip dead {
     }
 }
 NFT
-    systemd-run --quiet --collect "${command[@]}" "$here/noise.py" $NOISE
-    wait_for 60 "something answers with noise" noise_is_heard "${command[@]}"
 }
+
+# noise COMMAND...: lets something answer with noise on a host; its unit is `noise_unit COMMAND...`.
+noise() {
+    local unit
+    unit=$(noise_unit "$@")
+    if systemctl --quiet is-active "$unit"; then return; fi
+    systemd-run --quiet --collect --unit="$unit" "$@" "$here/noise.py" $NOISE
+    wait_for 60 "something answers with noise" noise_is_heard "$@"
+}
+no_noise() { if systemctl --quiet is-active "$1"; then systemctl stop "$1"; fi; }
+noise_unit() { echo "noise$(printf -- '-%s' "${@##*/}").service"; }
 noise_is_heard() { is "$("$@" ss -Hltn "sport = :$NOISE" | wc -l)" 1; }
 
 break_server() {
     local address command
     address=$("$1_address" "$2")
     read -ra command < <("$1_host" "$2") || true
+    [ "$2" != garbage ] || noise "${command[@]}"
     "${command[@]}" nft add element ip dead "$2" "{ $address }"
 }
 mend_server() {
@@ -187,6 +197,8 @@ mend_server() {
     address=$("$1_address" "$2")
     read -ra command < <("$1_host" "$2") || true
     "${command[@]}" nft delete element ip dead "$2" "{ $address }"
+    # With its connections, which would go on; another type's servers may be on the host.
+    [ "$2" != garbage ] || no_noise "$(noise_unit "${command[@]}")"
 }
 
 # --- when it begins: `begin_MOMENT POOL` does what is done then, `see_MOMENT POOL` writes what came of it
