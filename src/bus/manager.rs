@@ -94,6 +94,7 @@ pub(super) const METHODS: Handlers<()> = &[
     ("GetCapabilitiesXml", |call| get_capabilities_xml(call).boxed()),
     ("Autostart", |call| autostart(call).boxed()),
     ("SetSecret", |call| secret::set(call).boxed()),
+    ("SetSecretXml", |call| secret::set_xml(call).boxed()),
 ];
 
 type Call = Request<()>;

@@ -1,4 +1,4 @@
-//! `org.poold1.Secret`, and `Manager.SetSecret`: secrets, never their values.
+//! `org.poold1.Secret`, `Manager.SetSecret` and `SetSecretXml`: secrets, never their values.
 
 use super::call::{About, Handlers, Plan, Reply, Request};
 use super::exposed::{Exposed, Property};
@@ -6,9 +6,9 @@ use super::limits::blocking;
 use super::settings::invalid;
 use super::table;
 use crate::backend::Peer;
-use crate::engine::SecretDraft;
-use crate::model::{Result, SecretDef, SecretUsage, Uuid};
+use crate::model::{Error, ErrorKind, Result, SecretDef, SecretDraft, SecretUsage, Uuid};
 use crate::path::ObjectRef;
+use crate::xml;
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ impl Exposed for SecretView {
         Property::new("UsageName", |secret| secret.0.usage.parts().1.into()),
         Property::new("Description", |secret| secret.0.description.as_deref().unwrap_or("").into()),
         Property::new("Ephemeral", |secret| secret.0.ephemeral.into()),
+        Property::new("Private", |secret| secret.0.private.into()),
     ];
 
     fn path(&self) -> String {
@@ -38,7 +39,8 @@ impl Exposed for SecretView {
 }
 
 /// The handlers.
-pub(super) const METHODS: Handlers<Uuid> = &[("Delete", |call| delete(call).boxed())];
+pub(super) const METHODS: Handlers<Uuid> =
+    &[("Delete", |call| delete(call).boxed()), ("GetXml", |call| get_xml(call).boxed())];
 
 async fn delete(call: Request<Uuid>) -> Result<Plan> {
     Ok(Plan::act(About::default(), async move {
@@ -47,13 +49,22 @@ async fn delete(call: Request<Uuid>) -> Result<Plan> {
     }))
 }
 
-/// `Manager.SetSecret`. The value is read only when its caller may set it.
+async fn get_xml(call: Request<Uuid>) -> Result<Plan> {
+    let uuid = call.target;
+    let secret =
+        call.core.engine.secret(uuid).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownObject, format!("secret {uuid} is gone"))
+        })?;
+    Ok(Plan::answer(Reply::new(xml::write_secret(&secret))))
+}
+
+/// `Manager.SetSecret`.
 pub(super) async fn set(mut call: Request<()>) -> Result<Plan> {
     let source = Peer::source(call.args.take_descriptor(0)?)?;
     let options = &call.options;
     let usage = match (options.text("usage-type"), options.text("usage-name")) {
         (None, None) => None,
-        (None, Some(name)) => Some(SecretUsage::from_parts("volume", name)?),
+        (None, Some(name)) => Some(usage_named(&call, name)?),
         (Some(kind), name) => Some(SecretUsage::from_parts(kind, name.unwrap_or(""))?),
     };
     let uuid = match options.text("uuid") {
@@ -68,10 +79,31 @@ pub(super) async fn set(mut call: Request<()>) -> Result<Plan> {
         usage,
         description: options.text("description").map(str::to_owned),
         ephemeral: options.flag("ephemeral"),
+        private: None,
     };
-    Ok(Plan::act(About::default(), async move {
+    Ok(keep(call, draft, source))
+}
+
+/// `Manager.SetSecretXml`.
+pub(super) async fn set_xml(mut call: Request<()>) -> Result<Plan> {
+    let source = Peer::source(call.args.take_descriptor(0)?)?;
+    let text = call.args.text(1)?.to_owned();
+    let draft = call.core.parsers.run(call.uid, move || xml::parse_secret(&text)).await?;
+    Ok(keep(call, draft, source))
+}
+
+/// The usage of that name, which has the type that it had, or that of a passphrase.
+fn usage_named(call: &Request<()>, name: &str) -> Result<SecretUsage> {
+    let known = call.core.engine.secrets();
+    let known = known.iter().find(|known| known.usage.parts().1 == name && !name.is_empty());
+    known.map_or_else(|| SecretUsage::from_parts("volume", name), |known| Ok(known.usage.clone()))
+}
+
+/// Keeps a secret; the value is read only when its caller may set it.
+fn keep(call: Request<()>, draft: SecretDraft, source: Peer) -> Plan {
+    Plan::act(About::default(), async move {
         let value = blocking(move || source.read_secret(MAX_VALUE, IDLE)).await??;
         let uuid = call.core.engine.set_secret(draft, value).await?;
         Reply::path(ObjectRef::Secret(uuid).path())
-    }))
+    })
 }

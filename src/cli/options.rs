@@ -400,6 +400,11 @@ pub(super) enum SecretCommand {
         #[arg(required = true)]
         secrets: Vec<String>,
     },
+    /// Print a secret's XML document, which has no value
+    Dump {
+        /// UUID or usage name
+        secret: String,
+    },
 }
 
 /// `secret set`.
@@ -408,10 +413,14 @@ pub(super) struct SetSecretArgs {
     /// File with the value, or - for standard input; a terminal is asked twice and shows nothing
     #[arg(value_name = "FILE", default_value = "-")]
     pub(super) file: PathBuf,
+    /// File with libvirt's secret document, which says all but the value
+    #[arg(long, value_name = "FILE",
+          conflicts_with_all = ["uuid", "usage_type", "usage_name", "description", "ephemeral"])]
+    pub(super) xml: Option<PathBuf>,
     /// UUID [default: that of the usage name, or a new one]
     #[arg(long)]
     pub(super) uuid: Option<String>,
-    /// What it is for: none volume ceph iscsi cifs [default: volume, if it has a name]
+    /// What it is for: none volume ceph iscsi cifs tls vtpm [default: as it was, else volume if it has a name]
     #[arg(long, value_name = "TYPE")]
     pub(super) usage_type: Option<String>,
     /// Name by which others refer to it

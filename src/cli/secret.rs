@@ -5,7 +5,7 @@ use super::output::Emphasis;
 use super::record::{record, text};
 use super::session::Session;
 use super::table::{Field, Shown};
-use crate::client::{self, SecretProxy};
+use crate::client::{self, Options, SecretProxy};
 use crate::model::{Error, ErrorKind, Result};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -37,6 +37,10 @@ pub(super) async fn run(session: &Session, command: SecretCommand) -> anyhow::Re
             }
             Ok(())
         }
+        SecretCommand::Dump { secret } => {
+            let xml = find(session, &secret).await?.get_xml(&Options::new()).await?;
+            super::output::print_document(&xml, session.global.json)
+        }
     }
 }
 
@@ -52,6 +56,7 @@ async fn list(session: &Session) -> anyhow::Result<()> {
 }
 
 async fn set(session: &Session, args: &SetSecretArgs) -> anyhow::Result<()> {
+    let document = args.xml.as_deref().map(super::definition::read).transpose()?;
     let value = read(&args.file, args.raw)?;
     let (mut options, _agent) = session.change().await;
     for (key, value) in [
@@ -67,7 +72,11 @@ async fn set(session: &Session, args: &SetSecretArgs) -> anyhow::Result<()> {
     let (reader, mut writer) = io::pipe().map_err(pipe)?;
     writer.write_all(&value).map_err(pipe)?;
     drop(writer);
-    let path = session.manager().await?.set_secret((&reader).into(), &options).await?;
+    let manager = session.manager().await?;
+    let path = match document {
+        Some(xml) => manager.set_secret_xml((&reader).into(), &xml, &options).await?,
+        None => manager.set_secret((&reader).into(), &options).await?,
+    };
     let properties = session.properties(&path).await?;
     let record = record(&path, &properties);
     if session.global.json {
@@ -79,7 +88,8 @@ async fn set(session: &Session, args: &SetSecretArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn delete(session: &Session, secret: &str) -> anyhow::Result<()> {
+/// The secret of that uuid or usage name.
+async fn find(session: &Session, secret: &str) -> anyhow::Result<SecretProxy<'static>> {
     let found = client::objects(&session.connection, SECRETS).await?;
     let is_it = |key: &str, row: &super::record::Record| text(row, key) == secret;
     let path = found.iter().find_map(|(path, properties)| {
@@ -88,8 +98,13 @@ async fn delete(session: &Session, secret: &str) -> anyhow::Result<()> {
     });
     let path = path
         .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no secret {secret:?}")))?;
+    Ok(SecretProxy::new(&session.connection, path).await?)
+}
+
+async fn delete(session: &Session, secret: &str) -> anyhow::Result<()> {
+    let found = find(session, secret).await?;
     let (options, _agent) = session.change().await;
-    SecretProxy::new(&session.connection, path).await?.delete(&options).await?;
+    found.delete(&options).await?;
     match session.global.quiet || session.global.json {
         true => Ok(()),
         false => {

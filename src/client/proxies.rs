@@ -89,6 +89,13 @@ pub trait Manager {
         value: zbus::wire::Fd<'_>,
         options: &Options<'_>,
     ) -> Result<OwnedObjectPath>;
+    #[zbus(allow_interactive_auth)]
+    fn set_secret_xml(
+        &self,
+        value: zbus::wire::Fd<'_>,
+        xml: &str,
+        options: &Options<'_>,
+    ) -> Result<OwnedObjectPath>;
 }
 
 /// `org.poold1.Pool`.
@@ -298,6 +305,9 @@ pub trait Secret {
     fn description(&self) -> Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn ephemeral(&self) -> Result<bool>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn private(&self) -> Result<bool>;
+    fn get_xml(&self, options: &Options<'_>) -> Result<String>;
     #[zbus(allow_interactive_auth)]
     fn delete(&self, options: &Options<'_>) -> Result<()>;
 }

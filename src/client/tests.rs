@@ -103,7 +103,7 @@ async fn every_method_and_property_of_the_documents_has_a_proxy_of_its_signature
         define_pool("dir", "p", &no, &no), define_pool_xml("<pool/>", &no), lookup_pool("p", &no),
         lookup_pool_by_target("/t", &no), lookup_volume("/t/v", &no), list_pools(&no),
         find_sources("fs", &no, &no), find_sources_xml("fs", "", &no), get_capabilities_xml(&no),
-        autostart(&no), set_secret(descriptor(), &no));
+        autostart(&no), set_secret(descriptor(), &no), set_secret_xml(descriptor(), "<secret/>", &no));
     let pool = at!(PoolProxy, connection, "/org/poold1/pools/1");
     call!(pool; name(), uuid(), pool_type(), state(), persistent(), autostart(), capacity(),
         allocation(), available(), volumes(), volume_count(), skipped_entries(), volumes_stale(),
@@ -122,7 +122,8 @@ async fn every_method_and_property_of_the_documents_has_a_proxy_of_its_signature
     call!(job; operation(), state(), bytes(), total_bytes(), rate(), objects(), caller_uid(),
         started(), ended(), error(), result(), cancelable(), cancel(&no), wait(&no));
     let secret = at!(SecretProxy, connection, "/org/poold1/secrets/1");
-    call!(secret; uuid(), usage_type(), usage_name(), description(), ephemeral(), delete(&no));
+    call!(secret; uuid(), usage_type(), usage_name(), description(), ephemeral(), private(),
+        get_xml(&no), delete(&no));
 
     let (mut methods, mut properties) = (Members::new(), BTreeSet::new());
     for message in calls.lock().unwrap().iter() {

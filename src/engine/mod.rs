@@ -43,6 +43,5 @@ pub use api::{Caller, CreateVolumeOptions, DefineOptions, EngineOptions, PoolTyp
 pub use changes::{ChangeSet, Changes};
 pub use handle::PoolHandle;
 pub use job::{JobHandle, JobOperation, JobSnapshot, JobState, ResultValue};
-pub use secrets::SecretDraft;
 pub use service::Engine;
 pub use snapshot::{PoolSnapshot, PoolState};

@@ -5,7 +5,7 @@ use super::shared::Shared;
 use crate::backend::Secrets;
 use crate::host::{Command, Host, Limits};
 use crate::model::{
-    Error, ErrorKind, Result, SecretDef, SecretRef, SecretUsage, SecretValue, Uuid,
+    Error, ErrorKind, Result, SecretDef, SecretDraft, SecretRef, SecretUsage, SecretValue, Uuid,
 };
 use crate::store::{KeptValue, Store};
 use std::collections::BTreeMap;
@@ -16,19 +16,6 @@ use std::time::Duration;
 const SEALER: &str = "systemd-creds";
 /// How long it may take.
 const SEALING: Duration = Duration::from_secs(20);
-
-/// A secret that somebody wants kept.
-#[derive(Debug, Clone, Default)]
-pub struct SecretDraft {
-    /// Which one; absent: that of the usage, or a new one.
-    pub uuid: Option<Uuid>,
-    /// What it is for; absent: as it was, or nothing in particular.
-    pub usage: Option<SecretUsage>,
-    /// Free text; absent: as it was.
-    pub description: Option<String>,
-    /// Whether it is gone with the daemon.
-    pub ephemeral: bool,
-}
 
 /// A secret that is known; the value of one that is kept is on disk.
 #[derive(Debug)]
@@ -72,18 +59,19 @@ impl SecretTable {
             known.values().find(|known| known.def.usage.parts().1 == usage.parts().1)
         });
         let uuid = match (draft.uuid, taken) {
-            (Some(uuid), Some(other)) if other.def.uuid != uuid => {
+            (None, Some(taken)) if draft.usage.as_ref() == Some(&taken.def.usage) => taken.def.uuid,
+            (Some(uuid), Some(taken)) if taken.def.uuid == uuid => uuid,
+            (_, Some(other)) => {
+                let (kind, name) = other.def.usage.parts();
                 return Err(Error::new(
                     ErrorKind::Conflict,
                     format!(
-                        "secret {} has the usage name {:?} already; delete it or choose another",
+                        "secret {} ({kind}) has the usage name {name:?} already; delete it or choose another",
                         other.def.uuid,
-                        other.def.usage.parts().1
                     ),
                 ));
             }
-            (Some(uuid), _) => uuid,
-            (None, Some(taken)) => taken.def.uuid,
+            (Some(uuid), None) => uuid,
             (None, None) => Uuid::new_v4(),
         };
         let before = known.get(&uuid).map(|known| Arc::clone(&known.def));
@@ -95,7 +83,7 @@ impl SecretTable {
                 .description
                 .or_else(|| before.as_ref().and_then(|before| before.description.clone())),
             ephemeral: draft.ephemeral,
-            private: before.is_some_and(|before| before.private),
+            private: draft.private.unwrap_or_else(|| before.is_some_and(|before| before.private)),
         })
     }
 }

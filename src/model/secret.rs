@@ -19,6 +19,34 @@ pub struct SecretDef {
     pub private: bool,
 }
 
+/// A secret as somebody states it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretDraft {
+    /// Which one; absent: that of the usage, or a new one.
+    pub uuid: Option<Uuid>,
+    /// What it is for; absent: as it was, or nothing in particular.
+    pub usage: Option<SecretUsage>,
+    /// Free text; absent: as it was.
+    pub description: Option<String>,
+    /// Whether it is gone with the daemon.
+    pub ephemeral: bool,
+    /// Whether its value can never be read back; absent: as it was, or not.
+    pub private: Option<bool>,
+}
+
+impl SecretDraft {
+    /// The secret, where there was none.
+    pub fn complete(self) -> SecretDef {
+        SecretDef {
+            uuid: self.uuid.unwrap_or_else(Uuid::new_v4),
+            usage: self.usage.unwrap_or(SecretUsage::None),
+            description: self.description,
+            ephemeral: self.ephemeral,
+            private: self.private.unwrap_or(false),
+        }
+    }
+}
+
 /// What a secret is for; the text is the usage name by which others refer to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretUsage {
@@ -32,6 +60,10 @@ pub enum SecretUsage {
     Iscsi(String),
     /// A CIFS user's password.
     Cifs(String),
+    /// What opens a TLS key; no pool needs it.
+    Tls(String),
+    /// What seals the state of a virtual TPM; no pool needs it.
+    Vtpm(String),
 }
 
 impl SecretUsage {
@@ -43,6 +75,8 @@ impl SecretUsage {
             Self::Ceph(name) => ("ceph", name),
             Self::Iscsi(name) => ("iscsi", name),
             Self::Cifs(name) => ("cifs", name),
+            Self::Tls(name) => ("tls", name),
+            Self::Vtpm(name) => ("vtpm", name),
         }
     }
 
@@ -58,8 +92,12 @@ impl SecretUsage {
             "ceph" => Self::Ceph,
             "iscsi" => Self::Iscsi,
             "cifs" => Self::Cifs,
+            "tls" => Self::Tls,
+            "vtpm" => Self::Vtpm,
             _ => {
-                return invalid(format!("{word:?} is none of none, volume, ceph, iscsi and cifs"));
+                return invalid(format!(
+                    "{word:?} is none of none, volume, ceph, iscsi, cifs, tls and vtpm"
+                ));
             }
         };
         match name.chars().find(|c| unprintable(*c)) {

@@ -17,7 +17,9 @@ mod source;
 mod volume;
 mod writer;
 
-use crate::model::{PoolDef, PoolDraft, PoolType, Result, SecretDef, Source, Usage, VolumeDef};
+use crate::model::{
+    PoolDef, PoolDraft, PoolType, Result, SecretDef, SecretDraft, Source, Usage, VolumeDef,
+};
 use dom::Node;
 use element::{Element, invalid};
 use writer::Writer;
@@ -68,7 +70,7 @@ pub fn write_sources(sources: &[Source], pool_type: PoolType) -> String {
 }
 
 /// Reads a secret document.
-pub fn parse_secret(text: &str) -> Result<SecretDef> {
+pub fn parse_secret(text: &str) -> Result<SecretDraft> {
     read_secret(&dom::parse(text)?)
 }
 
@@ -92,7 +94,7 @@ pub fn canonical(text: &str, pool_type: Option<PoolType>) -> Result<String> {
             let pool_type = pool_type.unwrap_or(PoolType::Dir);
             Ok(write_volume(&read_volume(&root, pool_type)?, pool_type))
         }
-        "secret" => Ok(write_secret(&read_secret(&root)?)),
+        "secret" => Ok(write_secret(&read_secret(&root)?.complete())),
         "source" => {
             let source = read_source(&root, pool_type)?;
             Ok(written(|out| source::write(out, &source, default_format(pool_type))))
@@ -122,7 +124,7 @@ fn read_volume(root: &Node, pool_type: PoolType) -> Result<VolumeDef> {
     volume::read(&root, pool_type)
 }
 
-fn read_secret(root: &Node) -> Result<SecretDef> {
+fn read_secret(root: &Node) -> Result<SecretDraft> {
     secret::read(&Element::root(root, "secret", secret::CHILDREN, secret::VOCABULARY)?)
 }
 

@@ -3,7 +3,7 @@
 use super::element::Element;
 use super::source::yes_no;
 use super::writer::Writer;
-use crate::model::{Result, SecretDef, SecretUsage, Uuid};
+use crate::model::{Result, SecretDef, SecretDraft, SecretUsage};
 use std::fmt::Display;
 
 /// Elements of `<secret>`.
@@ -13,29 +13,28 @@ pub(super) const CHILDREN: &[&str] = &["uuid", "description", "usage"];
 pub(super) const VOCABULARY: &[&str] =
     &["secret", "uuid", "description", "usage", "volume", "name", "target"];
 
-/// A kind of usage: its name, the element that says the usage name, and how it is made.
-type Row = (&'static str, &'static str, fn(String) -> SecretUsage);
-
-/// `cifs` is ours; the others are libvirt's.
-const USAGES: &[Row] = &[
-    ("volume", "volume", SecretUsage::Volume),
-    ("ceph", "name", SecretUsage::Ceph),
-    ("iscsi", "target", SecretUsage::Iscsi),
-    ("cifs", "name", SecretUsage::Cifs),
+/// Kinds of usage, and the element that says the usage name. `cifs` is ours; the others are libvirt's.
+const USAGES: &[(&str, &str)] = &[
+    ("volume", "volume"),
+    ("ceph", "name"),
+    ("iscsi", "target"),
+    ("cifs", "name"),
+    ("tls", "name"),
+    ("vtpm", "name"),
 ];
 
-/// Reads a secret's document. A missing uuid is generated.
-pub(super) fn read(secret: &Element<'_>) -> Result<SecretDef> {
+/// Reads a secret's document.
+pub(super) fn read(secret: &Element<'_>) -> Result<SecretDraft> {
     let usage = match secret.element("usage", &["volume", "name", "target"])? {
         Some(element) => usage(&element)?,
         None => SecretUsage::None,
     };
-    Ok(SecretDef {
-        uuid: secret.uuid("uuid")?.unwrap_or_else(Uuid::new_v4),
-        usage,
+    Ok(SecretDraft {
+        uuid: secret.uuid("uuid")?,
+        usage: Some(usage),
         description: secret.value("description")?,
         ephemeral: secret.yes_no("ephemeral")?.unwrap_or(false),
-        private: secret.yes_no("private")?.unwrap_or(false),
+        private: Some(secret.yes_no("private")?.unwrap_or(false)),
     })
 }
 
@@ -44,13 +43,14 @@ fn usage(element: &Element<'_>) -> Result<SecretUsage> {
     if kind == "none" {
         return Ok(SecretUsage::None);
     }
-    let Some((_, name, make)) = USAGES.iter().find(|(known, ..)| *known == kind) else {
-        let known: Vec<&str> = USAGES.iter().map(|(known, ..)| *known).collect();
+    let Some((_, name)) = USAGES.iter().find(|(known, _)| *known == kind) else {
+        let known: Vec<&str> = USAGES.iter().map(|(known, _)| *known).collect();
         let message = format!("{kind:?} is none of none {}", known.join(" "));
         return Err(element.invalid_below("@type", message));
     };
     match element.value(name)? {
-        Some(text) => Ok(make(text)),
+        Some(text) => SecretUsage::from_parts(&kind, &text)
+            .map_err(|error| element.invalid_below(name, error.message())),
         None => Err(element.invalid_below(name, "is missing")),
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn write(out: &mut Writer, secret: &SecretDef) {
         out.value("uuid", &[], &secret.uuid);
         out.optional("description", secret.description.as_ref().map(|text| text as &dyn Display));
         let (kind, text) = secret.usage.parts();
-        let Some((_, name, _)) = USAGES.iter().find(|(known, ..)| *known == kind) else { return };
+        let Some((_, name)) = USAGES.iter().find(|(known, _)| *known == kind) else { return };
         out.element("usage", &[("type", &kind)], |out| out.value(name, &[], &text));
     });
 }

@@ -54,6 +54,7 @@ fn arguments(world: &World, pool: &str, method: &interfaces::Method) -> Result<S
             ("xml", "s") if method.name == "CreateVolumeXml" => {
                 text("<volume><name>new.raw</name><capacity>1048576</capacity></volume>")
             }
+            ("xml", "s") if method.name == "SetSecretXml" => text("<secret/>"),
             ("xml", "s") => text(&world.pool_xml("new")),
             ("type", "s") => text("dir"),
             ("name_or_uuid", "s") => text(pool),

@@ -175,6 +175,7 @@ const CASES: &[runner::Case] = cases![
     secrets::{
         a_passphrase_is_seen_nowhere_while_it_is_used,
         only_an_ephemeral_secret_stays_in_memory,
+        libvirts_documents_are_taken_in_and_given_back,
         a_crash_leaves_no_core,
     },
     disk::{

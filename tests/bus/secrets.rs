@@ -1,16 +1,18 @@
 //! Secrets: where their values are while they are used, and where they are not.
 
+use super::poolctl::{done, fails, status_of};
 use super::support::leaks::{Memory, Watch};
 use super::support::runner::Skip;
 use super::support::world::{POOLD, World, eventually, none, with};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use poold::client::{JobProxy, Options};
-use poold::model::ErrorKind;
+use poold::client::{JobProxy, Options, SecretProxy};
+use poold::model::{Error, ErrorKind};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
+use zbus::OwnedObjectPath;
 
 /// The log says all.
 const TRACE: &str = "log-level = \"trace\"\n";
@@ -94,6 +96,89 @@ pub async fn only_an_ephemeral_secret_stays_in_memory() -> Result<()> {
     }
     let memory = Memory::of(world.poold().await?.as_raw())?;
     ensure!(memory.places(EPHEMERAL)? == 0, "it is in {} places", memory.places(EPHEMERAL)?);
+    Ok(())
+}
+
+/// Keeps a value as a secret of a document; its path.
+async fn set_xml(world: &World, xml: &str, value: &str) -> Result<OwnedObjectPath, Error> {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(value.as_bytes()).expect("room in the pipe");
+    drop(writer);
+    world.manager().await.expect("a manager").set_secret_xml((&reader).into(), xml, &none()).await
+}
+
+pub async fn libvirts_documents_are_taken_in_and_given_back() -> Result<()> {
+    let world = World::start().await?;
+    let secret = async |path: &OwnedObjectPath| {
+        let built = SecretProxy::builder(&world.root).path(path.clone());
+        anyhow::Ok(built.cache_properties(zbus::proxy::CacheProperties::No).build().await?)
+    };
+    for (kind, element, name) in [
+        ("volume", "volume", "/srv/images/a.qcow2"),
+        ("ceph", "name", "client.libvirt"),
+        ("iscsi", "target", "iqn.2026-01.org.example:units"),
+        ("cifs", "name", "nas"),
+        ("tls", "name", "tls key"),
+        ("vtpm", "name", "tpm"),
+    ] {
+        let uuid = poold::model::Uuid::new_v4();
+        let document = |flags: &str, uuid: &str| {
+            format!(
+                "<secret {flags}>{uuid}<description>for {kind}</description>\
+                 <usage type='{kind}'><{element}>{name}</{element}></usage></secret>"
+            )
+        };
+        let stated = document("private='yes'", &format!("<uuid>{uuid}</uuid>"));
+        let path = set_xml(&world, &stated, "first").await?;
+        let kept = secret(&path).await?;
+        ensure!(kept.uuid().await? == uuid.to_string() && kept.usage_type().await? == kind);
+        ensure!(kept.usage_name().await? == name && kept.private().await?);
+        ensure!(!kept.ephemeral().await? && kept.description().await? == format!("for {kind}"));
+        let given = kept.get_xml(&none()).await?;
+        ensure!(given.contains("private='yes'") && given.contains("ephemeral='no'"), "{given}");
+        ensure!(given.contains(&format!("<{element}>{name}</{element}>")), "{given}");
+        // Its usage tells which one is meant, and a document is what it gives.
+        let again = set_xml(&world, &document("ephemeral='yes'", ""), "second").await?;
+        ensure!(again == path && kept.ephemeral().await?, "{again} is not {path}");
+        ensure!(set_xml(&world, &given, "third").await? == path && !kept.ephemeral().await?);
+        let other = document("", &format!("<uuid>{}</uuid>", poold::model::Uuid::new_v4()));
+        let taken = set_xml(&world, &other, "x").await;
+        ensure!(taken.is_err_and(|error| error.kind() == ErrorKind::Conflict), "{kind}");
+    }
+    // One of another type is not overwritten for having the same name.
+    let iscsi = "<secret><usage type='iscsi'><target>nas</target></usage></secret>";
+    let taken = set_xml(&world, iscsi, "x").await;
+    ensure!(taken.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    world.set_secret("cifs", "nas", "another").await?;
+    for (document, why) in [
+        ("<secret><usage type='tape'><name>x</name></usage></secret>", "tape"),
+        ("<secret><usage type='ceph'/></secret>", "name"),
+        ("<secret><uuid>7</uuid></secret>", "uuid"),
+        ("<secret ephemeral='maybe'/>", "ephemeral"),
+        ("<secret><usage type='ceph'><name></name></usage></secret>", "name"),
+        ("<secret>", "secret"),
+        ("<pool type='dir'/>", "secret"),
+    ] {
+        let error = set_xml(&world, document, "x").await.expect_err(document);
+        ensure!(error.kind() == ErrorKind::InvalidXml, "{document}: {error:?}");
+        ensure!(error.message().contains(why), "{document}: {error}");
+    }
+
+    // At a shell, the same.
+    let (document, value) = (world.pools().join("secret.xml"), world.pools().join("value"));
+    std::fs::write(&document, "<secret><usage type='ceph'><name>shell</name></usage></secret>")?;
+    std::fs::write(&value, "of a shell\n")?;
+    done(&world, &format!("secret set {} --xml {}", value.display(), document.display())).await?;
+    let shown = done(&world, "secret dump shell").await?;
+    ensure!(
+        shown.contains("<usage type='ceph'>") && shown.contains("<name>shell</name>"),
+        "{shown}"
+    );
+    // By its name it keeps its type.
+    done(&world, &format!("secret set {} --usage-name shell", value.display())).await?;
+    ensure!(done(&world, "secret dump shell").await?.contains("<usage type='ceph'>"));
+    fails(&world, "secret dump nobody", status_of(ErrorKind::NotFound), "nobody").await?;
+    done(&world, "secret delete shell").await?;
     Ok(())
 }
 

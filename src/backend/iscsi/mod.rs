@@ -356,13 +356,8 @@ pub(super) fn check_source(source: &Source) -> Result<()> {
 
 /// The host whose targets are to be found, and its portal.
 pub(super) fn asked(spec: &Source) -> Result<(&HostAddress, Portal)> {
-    match spec.hosts.first() {
-        Some(host) => Ok((host, Portal::of(host))),
-        None => {
-            let what = "name the host whose targets are to be found";
-            Err(Error::new(ErrorKind::InvalidArgument, what))
-        }
-    }
+    let host = spec.server()?;
+    Ok((host, Portal::of(host)))
 }
 
 /// The targets that were found by a host, as sources: each with all its portals, of which the one that

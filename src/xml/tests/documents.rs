@@ -160,8 +160,13 @@ fn secrets_are_named_by_what_they_are_for() {
         ("<usage type='volume'><volume>/v</volume></usage>", SecretUsage::Volume("/v".into())),
         ("<usage type='iscsi'><target>t</target></usage>", SecretUsage::Iscsi("t".into())),
         ("<usage type='ceph'><name>c</name></usage>", SecretUsage::Ceph("c".into())),
+        ("<usage type='cifs'><name>n</name></usage>", SecretUsage::Cifs("n".into())),
+        ("<usage type='tls'><name>t</name></usage>", SecretUsage::Tls("t".into())),
+        ("<usage type='vtpm'><name>v</name></usage>", SecretUsage::Vtpm("v".into())),
     ] {
         let secret = parse_secret(&format!("<secret private='yes'>{usage}</secret>")).unwrap();
+        assert_eq!(secret.uuid, None, "which one is for others to find");
+        let secret = secret.complete();
         assert_eq!(secret.usage, expected);
         assert!(secret.private && !secret.ephemeral);
     }
@@ -175,7 +180,7 @@ fn canonical_is_the_document_itself_when_written_by_us() {
     );
     let volume = "<volume><name>v</name><capacity>1</capacity></volume>";
     let volume = write_volume(&parse_volume(volume, PoolType::Dir).unwrap(), PoolType::Dir);
-    let secret = write_secret(&parse_secret("<secret/>").unwrap());
+    let secret = write_secret(&parse_secret("<secret/>").unwrap().complete());
     let source = "<source>\n  <host name='h' port='1'/>\n</source>\n".to_owned();
     let sources =
         "<sources>\n  <source>\n    <name>vg</name>\n  </source>\n</sources>\n".to_owned();

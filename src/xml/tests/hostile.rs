@@ -173,8 +173,9 @@ fn bad_sources_and_secrets_are_errors_too() {
     }
     for (text, expected) in [
         ("<secret><usage/></secret>", "line 1, /secret/usage/@type: is missing"),
-        ("<secret>\n<usage type='vtpm'/></secret>", "line 2, /secret/usage/@type: \"vtpm\""),
+        ("<secret>\n<usage type='tape'/></secret>", "line 2, /secret/usage/@type: \"tape\""),
         ("<secret><usage type='ceph'/></secret>", "line 1, /secret/usage/name: is missing"),
+        ("<secret><usage type='vtpm'><name/></usage></secret>", "line 1, /secret/usage/name: "),
         ("<secret ephemeral='1'/>", "line 1, /secret/@ephemeral: \"1\""),
     ] {
         let error = parse_secret(text).expect_err(text);

@@ -276,6 +276,8 @@ pub(super) fn secret() -> impl Strategy<Value = SecretDef> {
         text().prop_map(SecretUsage::Ceph),
         text().prop_map(SecretUsage::Iscsi),
         text().prop_map(SecretUsage::Cifs),
+        text().prop_map(SecretUsage::Tls),
+        text().prop_map(SecretUsage::Vtpm),
     ];
     (uuid(), usage, of(text()), any::<bool>(), any::<bool>()).prop_map(
         |(uuid, usage, description, ephemeral, private)| SecretDef {
