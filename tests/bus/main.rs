@@ -204,6 +204,7 @@ const CASES: &[runner::Case] = cases![
     sheepdog::{
         images_serve_from_definition_to_end,
         a_cluster_that_is_gone_is_inaccessible_and_comes_back,
+        a_dead_cluster_says_what_the_page_of_dead_servers_says,
     },
     vstorage::{
         a_cluster_serves_files_from_definition_to_end,

@@ -1,9 +1,12 @@
 //! Pools of type sheepdog, by a `dog` that is a fake (tests/support/fakes/dog): no Sheepdog can be installed. It
 //! answers as recorded from a real one.
 
+use super::matrix::{Expected, Fault, Moment, plain};
 use super::poolctl::{done, fails, status_of};
-use super::support::world::{World, eventually, none, volume_names};
-use anyhow::{Result, ensure};
+use super::support::others::Others;
+use super::support::world::{World, eventually, none, volume_names, with};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
 use std::path::PathBuf;
@@ -149,5 +152,105 @@ pub async fn a_cluster_that_is_gone_is_inaccessible_and_comes_back() -> Result<(
     cluster.set("down", None)?;
     eventually("it is active again", async || Ok(pool.state().await? == "active")).await?;
     done(&world, "vol delete sheep/one").await?;
+    Ok(())
+}
+
+/// What is wrong with the cluster, and how the fake is told.
+const FAULTS: [(Fault, &str); 3] =
+    [(Fault::Stopped, "down"), (Fault::Frozen, "hang"), (Fault::Garbage, "noise")];
+
+/// What the pool says, as docs/dead-servers.md has it: an error, a state, the end of a creation and a message.
+fn as_the_page_has_it(kind: ErrorKind, state: &str, creation: &str, said: &str) -> String {
+    let error = kind.dbus_name().trim_start_matches("org.poold1.Error.").to_owned();
+    format!("{error} | {state} | {creation} | {said}")
+}
+
+fn check(fault: Fault, moment: Moment, seen: &str) -> Result<()> {
+    let expected = Expected::of("sheepdog", fault, moment)?;
+    ensure!(
+        expected.is(seen),
+        "{fault:?} {moment:?}: docs/dead-servers.md says {:?}, and what is seen is {seen:?}",
+        expected.0
+    );
+    Ok(())
+}
+
+pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<()> {
+    let forever = with("wait", u64::MAX);
+    for (fault, file) in FAULTS {
+        let world =
+            World::start_with(&format!("{CONFIGURATION}refresh = \"2s\"\nstart = \"2s\"\n"))
+                .await?;
+        let cluster = Cluster::of(&world)?;
+        let data = world.data("").display().to_string();
+        let pool = define(&world, "<host name='127.0.0.1'/>").await?;
+        let back = async || {
+            cluster.set(file, None)?;
+            eventually("it is active again", async || {
+                Ok(pool.state().await? == "active" && pool.last_error().await?.0.is_empty())
+            })
+            .await
+        };
+        let last = async |state: &str| -> Result<(ErrorKind, String)> {
+            eventually(&format!("it is {state}"), async || {
+                Ok(pool.state().await? == state && !pool.last_error().await?.0.is_empty())
+            })
+            .await?;
+            let (name, said) = pool.last_error().await?;
+            let said = plain(&said, &data).replace("pool sheep:", "pool sheepdog:");
+            Ok((ErrorKind::from_dbus_name(&name).context("an odd error")?, said))
+        };
+
+        cluster.set(file, Some(""))?;
+        pool.set_autostart(true, &none()).await?;
+        world.manager().await?.autostart(&none()).await?;
+        eventually("it says what it waits for", async || {
+            let waits = pool.waiting_for().await? == "server 127.0.0.1";
+            Ok(waits && pool.next_try().await? > 0)
+        })
+        .await?;
+        let (kind, said) = last("inactive").await?;
+        check(fault, Moment::Start, &as_the_page_has_it(kind, "inactive", "-", &said))?;
+        back().await.context("after a start")?;
+
+        pool.create_volume("one", MIB, &none()).await?;
+        let others = Others::beside(&world, &pool).await?;
+        cluster.set(file, Some(""))?;
+        let (refreshed, calls) = tokio::join!(pool.refresh(&forever), others.a_thousand_calls());
+        calls?;
+        let refused = refreshed.err().context("it was read")?;
+        ensure!(volume_names(&pool).await? == ["one"], "what was known is shown");
+        let (_, said) = last("inaccessible").await?;
+        check(
+            fault,
+            Moment::Active,
+            &as_the_page_has_it(refused.kind(), "inaccessible", "-", &said),
+        )?;
+        back().await.context("while it was active")?;
+
+        cluster.set(file, Some(""))?;
+        let made = pool.create_volume("two", MIB, &forever).await;
+        let made = made.err().context("it was made")?.kind();
+        let made = as_the_page_has_it(made, "", "", "");
+        let made = format!("failed {}", made.split(' ').next().unwrap_or_default());
+        // One that was given up is what the pool says until it has returned.
+        eventually("the pool is read in vain", async || {
+            let read = pool.refresh(&forever).await;
+            Ok(read.is_err() && pool.last_error().await?.0.ends_with(".Inaccessible"))
+        })
+        .await?;
+        let (kind, said) = last("inaccessible").await?;
+        check(fault, Moment::Job, &as_the_page_has_it(kind, "inaccessible", &made, &said))?;
+        back().await.context("in a creation")?;
+        ensure!(volume_names(&pool).await? == ["one"] && cluster.images()?.len() == 1);
+
+        cluster.set(file, Some(""))?;
+        world.end(Signal::SIGKILL).await?;
+        world.manager().await?.version().await?;
+        let (kind, said) = last("inaccessible").await?;
+        check(fault, Moment::Daemon, &as_the_page_has_it(kind, "inaccessible", "-", &said))?;
+        back().await.context("as a daemon began")?;
+        ensure!(volume_names(&pool).await? == ["one"]);
+    }
     Ok(())
 }

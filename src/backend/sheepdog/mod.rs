@@ -144,15 +144,15 @@ impl<'a> Work<'a> {
         self.ctx.findings.say("method", "snapshot");
         Ok(volume)
     }
+}
 
-    /// The error of reading the pool as a whole.
-    fn unread(&self, error: Error) -> Error {
-        let kind = match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::ToolFailed => ErrorKind::Inaccessible,
-            kind => kind,
-        };
-        Error::new(kind, error.message()).context(format_args!("pool {}", self.pool.def.name))
-    }
+/// The error of reading a pool as a whole.
+fn unread(pool: &PoolDef, error: Error) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::ToolFailed => ErrorKind::Inaccessible,
+        kind => kind,
+    };
+    Error::new(kind, error.message()).context(format_args!("pool {}", pool.name))
 }
 
 impl Backend for Sheepdog {
@@ -167,8 +167,7 @@ impl Backend for Sheepdog {
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         let node = Node::of(pool)?;
         let dog = Dog { node: &node, host: ctx.host.as_ref(), limits: &ctx.limits };
-        let room = dog.room();
-        room.map_err(|error| error.context(format_args!("pool {}", pool.name)))?;
+        dog.room().map_err(|error| unread(pool, error))?;
         Ok(Activation::default())
     }
 
@@ -191,12 +190,12 @@ impl Backend for Sheepdog {
             }
             Ok(Listing { usage, volumes, skipped, ..Listing::default() })
         };
-        read().map_err(|error| work.unread(error))
+        read().map_err(|error| unread(&pool.def, error))
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
         let work = Work::on(pool, ctx)?;
-        work.dog().room().map_err(|error| work.unread(error))
+        work.dog().room().map_err(|error| unread(&pool.def, error))
     }
 
     fn refresh_volume(

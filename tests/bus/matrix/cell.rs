@@ -217,7 +217,7 @@ impl Cell {
 
 /// A message without what is another one each time: addresses, uuids, times, where the daemon has its data, and what it was
 /// that found out first.
-fn plain(said: &str, data: &str) -> String {
+pub(in super::super) fn plain(said: &str, data: &str) -> String {
     let said = said.replace(data, "/");
     let first = [
         "a probe of ",

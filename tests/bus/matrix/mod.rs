@@ -13,16 +13,17 @@ use super::support::garbage::Garbage;
 use super::support::runner::{Skip, fail, pass_with, skip};
 use anyhow::{Result, anyhow, bail, ensure};
 use cell::Cell;
+pub(super) use cell::plain;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use servers::{Bricks, Rbd, Served, TgtUnits};
 use std::cell::RefCell;
-use table::Expected;
+pub(super) use table::Expected;
 use tokio::sync::Mutex;
 
 /// What is wrong with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// It has ended, and its port is refused.
     Stopped,
     /// It answers nothing.
@@ -45,7 +46,7 @@ impl Fault {
 
 /// When it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
+pub(super) enum Moment {
     /// Before the pool is started.
     Start,
     /// While it is active, and nobody does anything with it.

@@ -5,11 +5,11 @@ use anyhow::{Context, Result};
 use std::path::Path;
 
 /// What is expected of a cell: the error, the state of the pool, the end of the job and the message, as the table has them.
-pub(super) struct Expected(pub(super) String);
+pub(in super::super) struct Expected(pub(in super::super) String);
 
 impl Expected {
     /// Whether it is what is seen. An upload may end in one way `or` another, where how long the server is away decides.
-    pub(super) fn is(&self, seen: &str) -> bool {
+    pub(in super::super) fn is(&self, seen: &str) -> bool {
         let (expected, seen): (Vec<_>, Vec<_>) =
             (self.0.split(" | ").collect(), seen.split(" | ").collect());
         expected.len() == seen.len()
@@ -18,7 +18,7 @@ impl Expected {
             })
     }
 
-    pub(super) fn of(kind: &str, fault: Fault, moment: Moment) -> Result<Self> {
+    pub(in super::super) fn of(kind: &str, fault: Fault, moment: Moment) -> Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/dead-servers.md");
         let text = std::fs::read_to_string(file)?;
         let rows =
