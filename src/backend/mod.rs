@@ -3,6 +3,7 @@
 //! Called by `engine` on worker threads; uses `image`, `host` and `model`.
 
 mod access;
+mod active;
 mod block_volumes;
 mod context;
 mod device;
@@ -19,6 +20,7 @@ mod luns;
 mod mount;
 mod mpath;
 mod netfs;
+mod options;
 mod rbd;
 mod scsi;
 mod sheepdog;
@@ -35,16 +37,19 @@ mod zfs;
 use crate::host::DeviceEvent;
 use crate::model::{
     Error, ErrorKind, FreeExtent, PoolDef, PoolType, Result, Source, Usage, Uuid, Volume,
-    VolumeDef, VolumeKind, VolumeName, WipeAlgorithm,
+    VolumeDef, VolumeName,
 };
+pub use active::{Activation, ActivePool, Mounted};
 pub use context::{
     Finding, Findings, Journal, KnownVolumes, OpContext, Overtime, Progress, Records, Secrets,
 };
 pub use disk::NewPartition;
+pub use options::{
+    BuildMode, DeleteOptions, Preallocation, ResizeOptions, StopOptions, WipeOptions,
+};
 pub use rbd::Cluster as RbdCluster;
-use serde::{Deserialize, Serialize};
 pub use sheepdog::SheepdogNode;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 pub use transfer::{Peer, TransferOptions, download, upload};
 pub use undo::Undo;
@@ -131,111 +136,6 @@ pub enum Watch {
     Timer,
 }
 
-/// What a start found or made; kept in `/run` while the pool is active.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activation {
-    /// Whether the storage was in place already, so that a stop leaves it.
-    pub adopted: bool,
-    /// Identity of the mount that the target is on (statx STX_MNT_ID), for types with a target
-    /// directory. On another one, the directory must prove by its birth that it is the same.
-    pub mount_id: Option<u64>,
-    /// That mount, for types that mount it.
-    #[serde(default)]
-    pub mount: Option<Mounted>,
-    /// The directory on this host that has the volumes' files, for types whose target it is not.
-    #[serde(default)]
-    pub files: Option<String>,
-    /// Device and inode of the directory of volumes; operations on another one are `Inaccessible`.
-    pub directory: Option<(u64, u64)>,
-    /// When that was created (seconds, nanoseconds), where the file system knows it: numbers of
-    /// devices and inodes are used again.
-    #[serde(default)]
-    pub born: Option<(i64, u32)>,
-    /// What tells the storage from other storage of the same name: the id of a disk's partition
-    /// table, the uuid of a volume group; for types that have such.
-    #[serde(default)]
-    pub source_id: Option<String>,
-}
-
-/// What a start mounted or found mounted, to be told from what others mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mounted {
-    /// Where, links resolved.
-    pub point: PathBuf,
-    /// What, as the mount table has it.
-    pub source: String,
-    /// Major and minor number of the file system's device.
-    pub device: (u32, u32),
-}
-
-/// An active pool, as operations on its content take it.
-#[derive(Debug, Clone)]
-pub struct ActivePool {
-    /// Its definition.
-    pub def: Arc<PoolDef>,
-    /// What its start found.
-    pub activation: Activation,
-}
-
-impl ActivePool {
-    /// The directory on this host that has its volumes' files.
-    pub(crate) fn directory(&self) -> Result<&str> {
-        match &self.activation.files {
-            Some(files) => Ok(files),
-            None => target::target_path(&self.def),
-        }
-    }
-
-    /// The file or device of a volume of it, where this host can open it.
-    pub(crate) fn file_of(&self, volume: &Volume) -> Option<PathBuf> {
-        match (volume.kind, &self.activation.files) {
-            (VolumeKind::File | VolumeKind::Block, None) => Some(volume.path.as_ref().into()),
-            (VolumeKind::Network, Some(files)) => Some(Path::new(files).join(volume.name.as_str())),
-            _ => None,
-        }
-    }
-
-    /// An error of one volume of it.
-    pub(crate) fn volume_error(
-        &self,
-        kind: ErrorKind,
-        name: &VolumeName,
-        what: impl std::fmt::Display,
-    ) -> Error {
-        Error::new(kind, format!("volume {name} in pool {}: {what}", self.def.name))
-    }
-
-    /// An error of one volume of it, the operating system's.
-    pub(crate) fn volume_failed(
-        &self,
-        name: &VolumeName,
-        what: &str,
-        error: &std::io::Error,
-    ) -> Error {
-        Error::io(format_args!("volume {name} in pool {}: {what}", self.def.name), error)
-    }
-
-    /// The error of a volume whose storage, `what`, has another size than when it was read: it may be
-    /// something else.
-    pub(crate) fn other_size(
-        &self,
-        volume: &Volume,
-        what: impl std::fmt::Display,
-        size: u64,
-    ) -> Error {
-        let had = volume.physical;
-        let what = format!(
-            "{what} has {size} bytes and not {had} as it had; refresh the pool and look at it again"
-        );
-        self.volume_error(ErrorKind::Conflict, &volume.name, what)
-    }
-
-    /// An error that does not say which volume of it it is of.
-    pub(crate) fn of_volume(&self, name: &VolumeName, error: Error) -> Error {
-        error.context(format_args!("volume {name} in pool {}", self.def.name))
-    }
-}
-
 /// What a refresh found.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -249,81 +149,6 @@ pub struct Listing {
     pub free_extents: Vec<FreeExtent>,
 }
 
-/// How a build treats what is there.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum BuildMode {
-    /// Refuses what may hold data.
-    #[default]
-    KeepData,
-    /// Overwrites it.
-    Overwrite,
-}
-
-/// Options of a stop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StopOptions {
-    /// Although it is in use or dead.
-    pub force: bool,
-    /// Release also what was adopted.
-    pub release: bool,
-}
-
-/// How much of a new volume is allocated at once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Preallocation {
-    /// As the definition's allocation says.
-    #[default]
-    None,
-    /// Only the image's own tables.
-    Metadata,
-    /// All of it, unwritten.
-    Falloc,
-    /// All of it, written.
-    Full,
-}
-
-impl Preallocation {
-    /// QEMU's word for it, and the bus's.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Metadata => "metadata",
-            Self::Falloc => "falloc",
-            Self::Full => "full",
-        }
-    }
-}
-
-/// Options of a resize.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ResizeOptions {
-    /// Smaller is meant.
-    pub shrink: bool,
-    /// Allocate what is added.
-    pub allocate: bool,
-    /// Although it is in use.
-    pub force: bool,
-}
-
-/// Options of a volume's deletion.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeleteOptions {
-    /// Although it is in use.
-    pub force: bool,
-    /// Its snapshots too, which otherwise stand against it.
-    pub snapshots: bool,
-}
-
-impl DeleteOptions {
-    /// Whether force is meant, for types that delete no snapshots: refuses to.
-    fn only_force(self, info: &BackendInfo) -> Result<bool> {
-        match self.snapshots {
-            true => Err(unsupported(info, Operation::DeleteSnapshots)),
-            false => Ok(self.force),
-        }
-    }
-}
-
 /// What a new volume is copied from.
 pub struct CloneSource {
     /// The pool that it is in.
@@ -332,17 +157,6 @@ pub struct CloneSource {
     pub volume: Arc<Volume>,
     /// Its content, open for reading; its image lock, where it has one, says that it is read.
     pub io: VolumeIo,
-}
-
-/// Options of a wipe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WipeOptions {
-    /// What it is overwritten with.
-    pub algorithm: WipeAlgorithm,
-    /// Overwrite also what is not allocated, which allocates it.
-    pub allocate: bool,
-    /// Although it is in use, or on storage that keeps old content elsewhere.
-    pub force: bool,
 }
 
 /// A type of pool. Every method but `info` may block; unsupported ones answer `NotSupported`.
