@@ -219,9 +219,10 @@ waits_for_a_server() {
 
 begin_active() { poolctl --no-wait refresh "$1"; }
 see_active() {
+    # Or the pool was found out before, which the refresh is told.
     job_failed "$1" pool-refresh
     wait_for 30 "it is inaccessible" is_now "$1" inaccessible
-    row "$1" inaccessible "$(cat "$work/job.error")"
+    row "$1" inaccessible "$(last_error "$1" 0) $(last_error "$1" 1)"
     [ "$(get "$1" VolumesStale | jq .data)" = true ]
 }
 
