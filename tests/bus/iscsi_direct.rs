@@ -4,7 +4,7 @@ use super::poolctl::{done, fails, noise, status_of};
 use super::support::leaks::Watch;
 use super::support::tgt::{OTHER, PASSWORD, TARGET, Tgt, set_password};
 use super::support::world::{World, none, volume_names};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
 
@@ -72,5 +72,47 @@ pub async fn targets_are_found_and_refusals_told_apart() -> Result<()> {
     set_password(&world, PASSWORD).await?;
     let absent = world.define(&tgt.document("absent", &format!("{TARGET}:no"))).await?;
     ensure!(kind(&absent).await?.0 == ErrorKind::Inaccessible, "no such target");
+    Ok(())
+}
+
+pub async fn a_portal_may_ask_for_a_password_before_it_tells_of_targets() -> Result<()> {
+    let world = World::start_with("log-level = \"trace\"\n").await?;
+    let watch = Watch::over_but_in(PASSWORD, "LIBISCSI_CHAP_PASSWORD")?;
+    let tgt = Tgt::start(world.pools().join("units"))?;
+    tgt.admin("--mode account --op bind --user alice")?;
+    set_password(&world, "wrong.horse.99").await?;
+    let manager = world.manager().await?;
+    let find = async |auth: &str| {
+        let host = format!("<host name='127.0.0.1' port='{}'/>", tgt.port);
+        let source = format!("<source>{host}{auth}</source>");
+        manager.find_sources_xml("iscsi-direct", &source, &none()).await
+    };
+    let auth = "<auth type='chap' username='alice'><secret usage='units'/></auth>";
+    let mut said = Vec::new();
+    for asked in ["", auth] {
+        let error = find(asked).await.expect_err("it is told");
+        ensure!(error.kind() == ErrorKind::AuthenticationFailed, "{asked}: {error:?}");
+        said.push(error.message().to_owned());
+    }
+    set_password(&world, PASSWORD).await?;
+    let found = find(auth).await?;
+    ensure!(found.contains(TARGET) && found.contains(OTHER), "{found}");
+    said.push(found);
+    let place = format!("--host 127.0.0.1:{} --auth-type chap --auth-username alice", tgt.port);
+    let found = done(&world, &format!("sources iscsi-direct {place} --auth-secret units")).await?;
+    ensure!(found.contains(TARGET), "{found}");
+    said.push(found);
+
+    // A pool finds its units so too, by a secret that is named by its uuid.
+    let secrets = poold::client::objects(&world.root, "/org/poold1/secrets").await?;
+    let path = secrets.into_keys().next().context("no secret")?;
+    let uuid = poold::client::SecretProxy::new(&world.root, path).await?.uuid().await?;
+    let document =
+        tgt.document("direct", TARGET).replace("usage='units'", &format!("uuid='{uuid}'"));
+    let pool = world.define(&document).await?;
+    pool.start(&none()).await?;
+    ensure!(volume_names(&pool).await?.len() == 2);
+    watch.nowhere(&world, &said).await?;
+    pool.stop(&none()).await?;
     Ok(())
 }

@@ -200,6 +200,7 @@ const CASES: &[runner::Case] = cases![
     iscsi_direct::{
         units_serve_without_the_kernel,
         targets_are_found_and_refusals_told_apart,
+        a_portal_may_ask_for_a_password_before_it_tells_of_targets,
     },
     sheepdog::{
         images_serve_from_definition_to_end,
