@@ -327,12 +327,13 @@ fn read_available(
     limit: usize,
 ) -> io::Result<bool> {
     let Some(reader) = from else { return Ok(true) };
-    let mut buffer = [0; 16 << 10];
+    // What a program says may be a secret.
+    let mut buffer = Zeroizing::new([0; 16 << 10]);
     loop {
         if into.len() > limit {
             return Ok(false);
         }
-        match reader.read(&mut buffer) {
+        match reader.read(&mut *buffer) {
             Ok(0) => {
                 *from = None;
                 return Ok(true);
