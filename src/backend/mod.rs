@@ -356,6 +356,17 @@ pub fn all() -> Vec<Arc<dyn Backend>> {
     ]
 }
 
+/// The error of reading a pool as a whole. It is inaccessible when that takes too long, and by what else says so
+/// for its type.
+fn unread(pool: &PoolDef, error: Error, lost: ErrorKind) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::TimedOut => ErrorKind::Inaccessible,
+        kind if kind == lost => ErrorKind::Inaccessible,
+        kind => kind,
+    };
+    Error::new(kind, error.message()).context(format_args!("pool {}", pool.name))
+}
+
 /// Why types cannot do what they cannot, where there is more to say than that.
 static REASONS: &[(PoolType, &[(Operation, &str)])] = &[(PoolType::Sheepdog, sheepdog::REASONS)];
 

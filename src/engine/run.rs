@@ -3,6 +3,7 @@
 //! A call that does not return by its deadline fails `TimedOut`, and its pool is dead: nothing
 //! more is given to it until the call returns, so that it costs one thread and nobody else anything.
 
+use super::JobOperation;
 use super::actor::Command;
 use super::jobs::Job;
 use super::live;
@@ -174,6 +175,7 @@ impl Run<'_> {
         };
         let mut check = begun + tick;
         let mut progress = None;
+        let mut gave_way = false;
         loop {
             let given_up = async {
                 match hard {
@@ -183,7 +185,14 @@ impl Run<'_> {
             };
             tokio::select! {
                 biased;
-                done = &mut *result => return Ok(done.unwrap_or_else(|_| Err(lost()))),
+                done = &mut *result => {
+                    let done = done.unwrap_or_else(|_| Err(lost()));
+                    let cancelled = |error: &Error| error.kind() == ErrorKind::Cancelled;
+                    return Ok(match gave_way && done.as_ref().err().is_some_and(cancelled) {
+                        true => Err(self.yielded()),
+                        false => done,
+                    });
+                }
                 () = given_up => {
                     if cancel.is_cancelled() || !overtime.is_worked() {
                         return Err(begun.elapsed());
@@ -197,6 +206,7 @@ impl Run<'_> {
                 () = tokio::time::sleep_until(check), if hard.is_none() => {
                     let works_overtime = matches!(self.patience, Patience::Within(_));
                     if works_overtime && self.is_awaited() {
+                        gave_way = true;
                         cancel.cancel();
                         hard = Some(Instant::now() + grace);
                         continue;
@@ -217,8 +227,23 @@ impl Run<'_> {
         }
     }
 
-    /// Whether something else is to be done with the pool as a whole.
+    /// The error of what ended because it was awaited.
+    fn yielded(&self) -> Error {
+        let pool = self.pool.describe();
+        let what = format!(
+            "{} of {pool} gave way to what else is to be done with it; try again",
+            self.what
+        );
+        Error::new(ErrorKind::Cancelled, what)
+    }
+
+    /// Whether something else is to be done with the pool as a whole, for which this may be left. A start
+    /// is not: it would have been for nothing.
     fn is_awaited(&self) -> bool {
+        let operation = self.job.map(|job| job.snapshot().operation);
+        if operation.is_some_and(|operation| operation != JobOperation::PoolRefresh) {
+            return false;
+        }
         let own = self.job.map(|job| job.id);
         self.pool
             .look(|core| core.asking > 0 || core.queue.iter().any(|queued| Some(queued.id) != own))
@@ -291,7 +316,8 @@ fn lost() -> Error {
 
 /// Asks a pool whether it lives: reads its room, to the deadline of a refresh.
 fn probe(shared: &Arc<Shared>, pool: &Arc<Pool>) {
-    let Ok((active, epoch)) = pool.active() else { return };
+    // Also one that is starting, and read for the first time.
+    let (Some(active), epoch) = pool.look(|core| (core.active.clone(), core.epoch)) else { return };
     let Ok(backend) = shared.backend_of(active.def.pool_type) else { return };
     let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
     tokio::spawn(async move {

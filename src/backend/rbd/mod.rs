@@ -13,7 +13,7 @@ mod snapshots;
 use super::{
     Activation, ActivePool, Backend, BackendInfo, CloneSource, DeleteOptions, Listing, OpContext,
     Operation, Preallocation, ResizeOptions, StopOptions, VolumeAccess, VolumeIo, Watch,
-    WipeOptions,
+    WipeOptions, unread,
 };
 use crate::model::{
     Error, ErrorKind, PoolDef, PoolType, Result, Usage, Volume, VolumeDef, VolumeName,
@@ -48,6 +48,9 @@ static INFO: BackendInfo = BackendInfo {
     watch: Watch::Timer,
 };
 
+/// What reading a pool fails with when it was removed from the cluster.
+const LOST: ErrorKind = ErrorKind::NotBuilt;
+
 /// An active pool and its cluster, for one operation.
 struct Work<'a> {
     pool: &'a ActivePool,
@@ -62,15 +65,6 @@ impl<'a> Work<'a> {
 
     fn session(&self) -> Result<Session<'_>> {
         Session::new(&self.cluster, self.ctx)
-    }
-
-    /// The error of reading the pool as a whole: what cannot be reached in time is not accessible.
-    fn unread(&self, error: Error) -> Error {
-        let kind = match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::NotBuilt => ErrorKind::Inaccessible,
-            kind => kind,
-        };
-        Error::new(kind, error.message()).context(format_args!("pool {}", self.pool.def.name))
     }
 }
 
@@ -119,12 +113,14 @@ impl Backend for Rbd {
             let (volumes, skipped) = self.readings.read(&work, &session)?;
             Ok(Listing { usage, volumes, skipped, ..Listing::default() })
         };
-        read().map_err(|error| work.unread(error))
+        read().map_err(|error| unread(&pool.def, error, LOST))
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
         let work = Work::on(pool, ctx)?;
-        work.session().and_then(|session| list::room(&session)).map_err(|error| work.unread(error))
+        work.session()
+            .and_then(|session| list::room(&session))
+            .map_err(|error| unread(&pool.def, error, LOST))
     }
 
     fn refresh_volume(

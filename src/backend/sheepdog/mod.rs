@@ -9,11 +9,10 @@ mod list;
 use super::block_volumes::{BlockVolumes, Found};
 use super::{
     Activation, ActivePool, Backend, BackendInfo, CloneSource, DeleteOptions, Listing, OpContext,
-    Operation, Preallocation, ResizeOptions, StopOptions, Undo, Watch,
+    Operation, Preallocation, ResizeOptions, StopOptions, Undo, Watch, unread,
 };
 use crate::model::{
-    Error, ErrorKind, PoolDef, PoolType, Result, Usage, Uuid, Volume, VolumeDef, VolumeFormat,
-    VolumeName,
+    ErrorKind, PoolDef, PoolType, Result, Usage, Uuid, Volume, VolumeDef, VolumeFormat, VolumeName,
 };
 pub use dog::Node as SheepdogNode;
 pub(super) use dog::remove_snapshot;
@@ -52,6 +51,9 @@ pub(super) const REASONS: &[(Operation, &str)] = &[
 
 /// What the names of snapshots that clones are made from begin with.
 const OURS: &str = "poold-";
+
+/// What reading a pool fails with when its cluster is not there: `dog` gives no answer that could be read.
+const LOST: ErrorKind = ErrorKind::ToolFailed;
 
 /// An active pool and its cluster, for one operation.
 struct Work<'a> {
@@ -146,15 +148,6 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The error of reading a pool as a whole.
-fn unread(pool: &PoolDef, error: Error) -> Error {
-    let kind = match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::ToolFailed => ErrorKind::Inaccessible,
-        kind => kind,
-    };
-    Error::new(kind, error.message()).context(format_args!("pool {}", pool.name))
-}
-
 impl Backend for Sheepdog {
     fn info(&self) -> &'static BackendInfo {
         &INFO
@@ -167,7 +160,7 @@ impl Backend for Sheepdog {
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         let node = Node::of(pool)?;
         let dog = Dog { node: &node, host: ctx.host.as_ref(), limits: &ctx.limits };
-        dog.room().map_err(|error| unread(pool, error))?;
+        dog.room().map_err(|error| unread(pool, error, LOST))?;
         Ok(Activation::default())
     }
 
@@ -190,12 +183,12 @@ impl Backend for Sheepdog {
             }
             Ok(Listing { usage, volumes, skipped, ..Listing::default() })
         };
-        read().map_err(|error| unread(&pool.def, error))
+        read().map_err(|error| unread(&pool.def, error, LOST))
     }
 
     fn usage(&self, pool: &ActivePool, ctx: &OpContext) -> Result<Usage> {
         let work = Work::on(pool, ctx)?;
-        work.dog().room().map_err(|error| unread(&pool.def, error))
+        work.dog().room().map_err(|error| unread(&pool.def, error, LOST))
     }
 
     fn refresh_volume(

@@ -233,13 +233,32 @@ async fn who_wants_something_else_of_a_pool_does_not_wait_until_all_is_read() {
     let world = World::impatient();
     let (pool, job) = overtime(&world, "images").await;
     pool.set_autostart(true).await.unwrap();
-    assert_eq!(kind(job.wait().await), Some(ErrorKind::Cancelled));
+    let error = job.wait().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(error.message().contains("gave way"), "{error}");
     assert_eq!(state(&pool), PoolState::Active, "nothing is wrong with it");
     let job = pool.refresh(&ROOT).await.unwrap();
     let stop = pool.stop(StopOptions::default(), &ROOT).await.unwrap();
     stop.wait().await.unwrap();
     assert_eq!(kind(job.wait().await), Some(ErrorKind::Cancelled));
     assert_eq!(state(&pool), PoolState::Inactive);
+}
+
+#[tokio::test]
+async fn a_start_gives_way_to_nobody() {
+    let world = World::impatient();
+    let (pool, job) = overtime(&world, "images").await;
+    pool.stop(StopOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
+    let _ = job.wait().await;
+    let before = world.sim.calls("images", "usage");
+    let start = pool.start(None, &ROOT).await.unwrap();
+    let asking = pool.clone();
+    let asked = tokio::spawn(async move { asking.set_autostart(true).await });
+    world.sim.called("images", "usage", before + 3).await;
+    world.sim.release("images", "refresh");
+    start.wait().await.unwrap();
+    asked.await.unwrap().unwrap();
+    assert_eq!(state(&pool), PoolState::Active);
 }
 
 #[tokio::test]

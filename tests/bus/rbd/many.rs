@@ -34,13 +34,20 @@ pub async fn of_many_images_all_are_read_however_long_that_takes() -> Result<()>
     pool.start(&with("wait", u64::MAX)).await?;
     ensure!(volume_names(&pool).await?.len() == MANY);
 
+    // One that cannot be read is one that cannot be read.
+    let id = cluster.rbd(&["info", "many/image00009"])?["id"].as_str().context("no id")?.to_owned();
+    let header = format!("rbd_header.{id}");
+    cluster.admin("rados", &["-p", cluster.pool, "setomapval", &header, "size", "x"])?;
+    pool.refresh(&with("wait", u64::MAX)).await?;
+    ensure!(volume_names(&pool).await?.len() == MANY - 1);
+
     // Names tell what others make and remove.
     cluster.admin("rbd", &["create", "--size=3M", "many/new"])?;
     cluster.admin("rbd", &["rm", "--no-progress", "many/image00007"])?;
     eventually("it is seen", async || {
         let names = volume_names(&pool).await?;
         let has = |name: &str| names.iter().any(|has| has == name);
-        Ok(has("new") && !has("image00007") && names.len() == MANY)
+        Ok(has("new") && !has("image00007") && names.len() == MANY - 1)
     })
     .await?;
     let volume = async |name: &str| -> Result<VolumeProxy<'static>> {
@@ -51,7 +58,7 @@ pub async fn of_many_images_all_are_read_however_long_that_takes() -> Result<()>
     cluster.admin("rbd", &["resize", "--no-progress", "--size=2M", "many/image00008"])?;
     pool.refresh(&with("wait", u64::MAX)).await?;
     ensure!(volume("image00008").await?.capacity().await? == 2 * MIB);
-    ensure!(pool.state().await? == "active" && pool.skipped_entries().await? == 0);
+    ensure!(pool.state().await? == "active" && pool.skipped_entries().await? == 1);
     pool.stop(&none()).await?;
     Ok(())
 }

@@ -124,7 +124,6 @@ async fn clones_hold_their_snapshot(cluster: &Cluster) -> Result<()> {
     let left = cluster.snapshots("base")?;
     ensure!(left.len() == 1 && left[0].0 != snapshot && left[0].1, "{left:?}");
 
-    // What is left of a service that died between the two goes when there is none to need it.
     done(&world, "vol delete ceph/two").await?;
     ensure!(cluster.snapshots("base")?.is_empty());
     done(&world, "vol delete ceph/base").await?;
