@@ -35,6 +35,7 @@ bus                                | ganesha.nfsd              | nfs-ganesha
 bus                                | /usr/share/doc/nfs-ganesha-vfs | nfs-ganesha-vfs
 bus                                | rpcbind                   | rpcbind
 bus                                | showmount                 | nfs-common
+bus                                | mount.cifs                | cifs-utils
 bus                                | tgtd                      | tgt
 bus                                | iscsi-ls                  | libiscsi-bin
 fuzz                               | c++                       | g++

@@ -196,6 +196,7 @@ const CASES: &[runner::Case] = cases![
         a_server_that_is_dead_is_given_up_and_holds_up_nobody,
         a_kernel_without_the_file_system_says_so_and_nothing_is_left,
         a_pool_that_is_started_at_boot_waits_for_its_server,
+        the_password_of_a_share_is_seen_nowhere_while_it_is_mounted_in_vain,
     },
     iscsi_direct::{
         units_serve_without_the_kernel,
