@@ -48,7 +48,7 @@ async fn over_dbus(frozen: &Frozen) -> anyhow::Result<Vec<Line>> {
     };
     let (well, dead) = (lookup("well").await?, lookup("dead").await?);
     let on = async |path: &str, interface: &str, method: &str| {
-        calls(async || Ok(drop(client.call(path, interface, method, &0_u32).await?))).await
+        calls(async || Ok(client.call(path, interface, method, &0_u32).await.map(drop)?)).await
     };
     let kinds = async || {
         let list = on(connect.0, connect.1, "ListStoragePools").await?;

@@ -33,9 +33,9 @@ async fn on_the_bus(place: &Path, root: &Path) -> anyhow::Result<Vec<Line>> {
         (pool("well", &place.join("well")).await?, pool("dead", frozen.target()).await?);
     let none = Options::new();
     let kinds = async || {
-        let list = calls(async || Ok(drop(manager.list_pools(&none).await?))).await?;
-        let volumes = calls(async || Ok(drop(well.list_volumes("", 0, &none).await?))).await?;
-        let refresh = calls(async || Ok(drop(well.refresh(&none).await?))).await?;
+        let list = calls(async || Ok(manager.list_pools(&none).await.map(drop)?)).await?;
+        let volumes = calls(async || Ok(well.list_volumes("", 0, &none).await.map(drop)?)).await?;
+        let refresh = calls(async || Ok(well.refresh(&none).await.map(drop)?)).await?;
         anyhow::Ok([("list pools", list), ("list volumes", volumes), ("refresh", refresh)])
     };
     let before = kinds().await?;

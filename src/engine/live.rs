@@ -15,13 +15,15 @@ use crate::host::{
     Directory, DirectoryChanges, DirectoryWatch, DirectoryWatcher, HIDDEN_PREFIX, MountWatch,
     NetworkWatch, act_as,
 };
-use crate::model::{Error, ErrorKind, Need, PoolDef, Result, VolumeName};
+use crate::model::{Error, ErrorKind, Need, PoolDef, Result, Uuid, VolumeName};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How often what leads to a target is looked for while it appears.
@@ -90,17 +92,21 @@ async fn follow_network(shared: Arc<Shared>) {
     }
 }
 
-/// Images that a guest writes, and other hosts' files, are told by nobody.
+/// Images that a guest writes, and other hosts' files, are told by nobody. No pool waits for another.
 async fn follow_clock(shared: Arc<Shared>) {
+    let mut under_way: HashMap<Uuid, JoinHandle<()>> = HashMap::new();
     let mut watched = shared.watched.subscribe();
     while watched.wait_for(|watched| *watched).await.is_ok() {
         tokio::time::sleep(shared.options.rescan).await;
         if !*watched.borrow() {
             continue;
         }
+        under_way.retain(|_, reading| !reading.is_finished());
         for pool in shared.pools() {
-            if pool.snapshot().state == PoolState::Active {
-                reload(&shared, &pool).await;
+            if pool.snapshot().state == PoolState::Active && !under_way.contains_key(&pool.uuid) {
+                let (uuid, shared) = (pool.uuid, Arc::clone(&shared));
+                let reading = async move { reload(&shared, &pool).await };
+                under_way.insert(uuid, tokio::spawn(reading));
             }
         }
     }

@@ -272,3 +272,22 @@ async fn a_pool_that_dies_while_much_is_read_is_given_up() {
     world.sim.release("images", "refresh");
     until(&world.engine, &pool, |now| now.state == PoolState::Active && !now.stale).await;
 }
+
+#[tokio::test]
+async fn a_pool_that_is_slow_to_read_holds_up_no_other() {
+    let world = World::with(EngineOptions {
+        rescan: Duration::from_millis(20),
+        refresh_timeout: Duration::from_secs(600),
+        ..EngineOptions::default()
+    });
+    let (slow, other) = (world.started("slow").await, world.started("other").await);
+    let before = world.sim.calls("slow", "refresh");
+    world.sim.hang("slow", "refresh");
+    world.engine.resume();
+    world.engine.set_watched(true);
+    world.sim.called("slow", "refresh", before + 1).await;
+    world.sim.drop_in("other", "late", 1 << 20);
+    until(&world.engine, &other, |now| !now.volumes.is_empty()).await;
+    assert_eq!(state(&slow), PoolState::Active);
+    world.sim.release("slow", "refresh");
+}
