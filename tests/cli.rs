@@ -237,7 +237,9 @@ fn the_manual_describes_every_command_and_no_other() {
                 .iter()
                 .any(|title| section.starts_with(title))
         })
-        .flat_map(|section| section.split("\n.TP\n").skip(1))
+        // Commands, and not what their arguments mean.
+        .flat_map(|section| section.split(".SS ").take(1))
+        .flat_map(|commands| commands.split("\n.TP\n").skip(1))
         .filter_map(|entry| entry.lines().next()?.strip_prefix(".B "))
         .map(|heading| {
             let words = heading.split_whitespace();
