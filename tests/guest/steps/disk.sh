@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # Pools of the type disk on disks of the guest's own, with udev. (What can be done with each kind of table is the bus tier's.)
 # limit: 1200
 
