@@ -101,7 +101,7 @@ an_adapter_that_comes_later_is_started_by_itself() {
     modprobe scsi_debug dev_size_mb=8 num_tgts=1
     settle
     host=$(basename "$(ls -d /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*)")
-    modprobe -r scsi_debug
+    wait_for 60 "nobody looks at its disks" modprobe -r scsi_debug
     # The next adapter will have the same number.
     scsi_pool later "<adapter type='scsi_host' name='$host'/>" --autostart
     poolctl autostart || true
@@ -110,7 +110,7 @@ an_adapter_that_comes_later_is_started_by_itself() {
     wait_for 60 "the pool is active" pool_is later active
     is "$(volume later/unit:0:0:0 capacity)" $((8 << 20))
     # The adapter goes, and the pool with it.
-    modprobe -r scsi_debug
+    wait_for 60 "nobody looks at its disks" modprobe -r scsi_debug
     wait_for 60 "the pool is inaccessible" pool_is later inaccessible
     poolctl stop later
     poolctl undefine later
