@@ -1,4 +1,5 @@
 # shellcheck shell=bash disable=SC2154
+# quick: no
 # needs: zfs
 # limit: 900
 # Pools of the type zfs: a zpool of its own, and a dataset of somebody else's.
