@@ -4,7 +4,7 @@ use super::actor::{Actor, Command, Results};
 use super::jobs::{Job, now_micros};
 use super::live::{self, Follower};
 use super::merge::Merged;
-use super::pool::{Late, Phase, clear_volumes, set_volumes};
+use super::pool::{Late, Phase, clear_volumes, note, set_volumes};
 use super::run::Patience;
 use super::{JobOperation, ResultValue};
 use crate::backend::{ActivePool, BuildMode, StopOptions, Watch};
@@ -296,7 +296,7 @@ impl Actor {
                         ErrorKind::TimedOut => core.gone,
                         _ => false,
                     };
-                    next.last_error = Some(error.clone());
+                    note(core, next, Some(error.clone()));
                     live::follow_return(&self.shared, &self.pool, core);
                     return Err(error);
                 }
@@ -310,7 +310,7 @@ impl Actor {
             next.loaded = true;
             next.stale = false;
             next.last_refresh = now_micros();
-            next.last_error = condition;
+            note(core, next, condition);
             core.gone = false;
             match watch {
                 Some(watch) => core.follower = Some(live::follow(&self.shared, &self.pool, watch)),

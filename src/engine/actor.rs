@@ -5,7 +5,7 @@
 use super::ResultValue;
 use super::define::Definition;
 use super::jobs::Job;
-use super::pool::{Core, Late, Phase, Pool};
+use super::pool::{Core, Late, Phase, Pool, note};
 use super::run::{Patience, Run};
 use super::shared::Shared;
 use crate::backend::{ActivePool, BuildMode, DeleteOptions, StopOptions};
@@ -238,14 +238,10 @@ impl Actor {
         }
     }
 
-    /// Publishes what an operation on the whole pool came to, unless that was said already.
+    /// Publishes what an operation on the whole pool came to.
     pub(super) fn note<T>(&self, result: &Result<T>) {
         let error = result.as_ref().err().cloned();
-        self.pool.update(&self.shared, |core, next| {
-            if !core.dead {
-                next.last_error = error;
-            }
-        });
+        self.pool.update(&self.shared, |core, next| note(core, next, error));
     }
 
     /// All calls that hung have returned: undoes what they did, and reads the pool again.

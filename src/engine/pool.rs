@@ -318,6 +318,14 @@ pub(super) fn clear_volumes(shared: &Shared, pool: Uuid, volumes: &mut Volumes) 
     }
 }
 
+/// Publishes what is wrong with a pool, or that nothing is. That its calls hang was said when they were given up, and is
+/// why all else fails.
+pub(super) fn note(core: &Core, next: &mut PoolSnapshot, error: Option<Error>) {
+    if !core.dead {
+        next.last_error = error;
+    }
+}
+
 /// The state that readers see.
 fn state_of(core: &Core) -> PoolState {
     match (core.phase, core.dead || (core.gone && core.active.is_some())) {

@@ -272,7 +272,7 @@ has_failed() {
 # row POOL STATE "ERROR MESSAGE": notes it.
 row() {
     local error=${3%% *}
-    echo "${error#org.poold1.Error.} | $2 | $(plain <<<"${3#* }" | sed -E "s/^(a probe|a check|the refresh|reading volumes|volume-upload) of/... of/; s/$1/${1%%-*}/g; s/session [0-9]+/session N/; s/\<(127\.0\.[12]|10\.0\.[1-3])\.[0-9](:[0-9]+)?/SERVER/g")" |
+    echo "${error#org.poold1.Error.} | $2 | $(plain <<<"${3#* }" | sed -E "s/^[a-z -]+( of pool [^ ]+ did not end in)/...\1/; s/$1/${1%%-*}/g; s/session [0-9]+/session N/; s/\<(127\.0\.[12]|10\.0\.[1-3])\.[0-9](:[0-9]+)?/SERVER/g")" |
         tee "$work/$1.row"
 }
 

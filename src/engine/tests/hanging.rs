@@ -30,6 +30,23 @@ async fn a_pool_that_hangs_is_given_up_and_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn what_hangs_is_said_however_often_the_pool_is_looked_at() {
+    let world = World::impatient();
+    let pool = world.started("dead").await;
+    world.sim.hang("dead", "refresh");
+    let job = pool.refresh(&ROOT).await.unwrap();
+    world.sim.called("dead", "refresh", 2).await;
+    // Queued behind it, as by a clock or a change that was seen.
+    crate::engine::live::reload(&pool.shared, &pool.pool).await;
+    let error = job.wait().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let said = pool.snapshot().last_error.clone().unwrap();
+    assert_eq!((said.kind(), said.message()), (error.kind(), error.message()));
+    world.sim.release("dead", "refresh");
+    until(&world.engine, &pool, |now| now.last_error.is_none()).await;
+}
+
+#[tokio::test]
 async fn a_thousand_calls_elsewhere_are_answered_while_a_pool_hangs() {
     let world = World::with(EngineOptions {
         workers: 2,
