@@ -6,7 +6,7 @@ use super::{Lifetime, Limits, acting, starter};
 use crate::model::{AccessIds, Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -368,12 +368,12 @@ fn reap_abandoned() {
     abandoned().retain_mut(|each| matches!(each.child.try_wait(), Ok(None)));
 }
 
-/// Waits until no program with these arguments, given up as it did not end when it was killed, is left: as
+/// Waits until no program with this last argument, given up as it did not end when it was killed, is left: as
 /// long as the kernel is at it.
-pub fn wait_for_abandoned(args: &[OsString]) {
+pub fn wait_for_abandoned(last: &OsStr) {
     loop {
         reap_abandoned();
-        if !abandoned().iter().any(|each| each.args == args) {
+        if !abandoned().iter().any(|each| each.args.last().is_some_and(|arg| arg == last)) {
             return;
         }
         std::thread::sleep(TICK);

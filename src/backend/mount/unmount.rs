@@ -49,11 +49,11 @@ pub(in crate::backend) fn unmount(
         true => ctx.limits.part(3),
         false => ctx.limits.clone(),
     };
-    let tried = gentle(ctx.host.as_ref(), target, *id, &gently, true);
-    match tried {
+    let tried = gentle(ctx.host.as_ref(), target, *id, &gently);
+    let done = match tried {
         Err(error) if options.force && error.kind() != ErrorKind::Cancelled => {
             tracing::warn!(POOLD_POOL = %pool, POOLD_POOL_UUID = %active.def.uuid, "pool {pool}: {} is taken away from its users: {error}", target.display());
-            lazy(ctx.host.as_ref(), target, *id, &ctx.limits, true).map_err(ours)
+            lazy(ctx.host.as_ref(), target, *id, &ctx.limits).map_err(ours)
         }
         Err(error) if error.kind() == ErrorKind::Busy => {
             let user = holders::mount_user(target);
@@ -67,7 +67,13 @@ pub(in crate::backend) fn unmount(
             ))
         }
         tried => tried.map_err(ours),
+    };
+    if done.is_ok() {
+        // What is out of sight may be written out by the kernel still, when no program that was to unmount it can
+        // even be killed: that is waited for, as who mounts it again would have to.
+        wait_for_abandoned(target.as_os_str());
     }
+    done
 }
 
 /// Unmounts what a start that died had mounted, if it had.
@@ -81,19 +87,19 @@ pub(in crate::backend) fn unmount_left_over(
     else {
         return Ok(());
     };
-    gentle(host, mount_point, mount.id, &Limits::within(LEFT_OVER), false)
+    gentle(host, mount_point, mount.id, &Limits::within(LEFT_OVER))
 }
 
 /// Takes away a mount whose process has ended: nobody who has something open in it can use that.
 pub(in crate::backend) fn take_away(mount: &Mount, ctx: &OpContext) -> Result<()> {
-    lazy(ctx.host.as_ref(), &mount.target, mount.id, &ctx.limits, false)
+    lazy(ctx.host.as_ref(), &mount.target, mount.id, &ctx.limits)
 }
 
 /// Unmounts what nobody uses; one that is used is `Busy`.
-fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits, whole: bool) -> Result<()> {
+fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()> {
     let mut tries = 0;
     loop {
-        match umount(host, &[], target, id, limits, whole) {
+        match umount(host, &[], target, id, limits) {
             Err(error) if error.kind() == ErrorKind::Busy && tries < TRIES => {
                 tries += 1;
                 std::thread::sleep(PAUSE);
@@ -106,21 +112,13 @@ fn gentle(host: &dyn Host, target: &Path, id: u64, limits: &Limits, whole: bool)
 
 /// Takes a file system out of sight; those who have it open keep it until they are done, but for
 /// what waits for a server.
-fn lazy(host: &dyn Host, target: &Path, id: u64, limits: &Limits, whole: bool) -> Result<()> {
+fn lazy(host: &dyn Host, target: &Path, id: u64, limits: &Limits) -> Result<()> {
     // What waits for a server that does not answer fails; no helper of the type talks to it.
-    umount(host, &["-i", "-f", "-l"], target, id, limits, whole)
+    umount(host, &["-i", "-f", "-l"], target, id, limits)
 }
 
-/// Runs umount(8). What is out of sight may be written out by the kernel still, when the program cannot even
-/// be killed: the `whole` of it is waited for, as who mounts it again would have to.
-fn umount(
-    host: &dyn Host,
-    how: &[&str],
-    target: &Path,
-    id: u64,
-    limits: &Limits,
-    whole: bool,
-) -> Result<()> {
+/// Runs umount(8).
+fn umount(host: &dyn Host, how: &[&str], target: &Path, id: u64, limits: &Limits) -> Result<()> {
     // Without a look at the path, which may never return.
     let mut args: Vec<_> = ["-c"].iter().chain(how).map(Into::into).collect();
     args.extend(["--".into(), target.into()]);
@@ -138,12 +136,7 @@ fn umount(
     });
     // Whatever it said, or did not live to say: the table knows.
     match MountTable::read() {
-        Ok(table) if !table.iter().any(|mount| mount.id == id) => {
-            if whole && done.is_err() {
-                wait_for_abandoned(&command.args);
-            }
-            Ok(())
-        }
+        Ok(table) if !table.iter().any(|mount| mount.id == id) => Ok(()),
         _ => done,
     }
 }
