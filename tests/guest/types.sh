@@ -38,6 +38,9 @@ netfs_make() {
     ip link set lo up
     mkdir -p "/export/$1"
     echo "/export/$1 127.0.0.1(rw,sync,no_subtree_check,no_root_squash)" >>/etc/exports
+    # A host that is its own client must not end its server before it has unmounted.
+    mkdir -p /etc/systemd/system/nfs-server.service.d
+    printf '[Unit]\nBefore=remote-fs-pre.target\n' >/etc/systemd/system/nfs-server.service.d/order.conf
     systemctl --quiet enable rpcbind.service nfs-server.service
     systemctl start rpcbind.service nfs-server.service
     exportfs -r

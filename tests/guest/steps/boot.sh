@@ -80,7 +80,7 @@ the_shutdown_ended_the_service_in_order() {
     grep -q 'poold.service: Deactivated successfully' "$work/journal"
     not grep -E 'timed out|SIGKILL|status=|Failed' "$work/journal"
     # Nothing of the storage had to be waited for or was left mounted.
-    not journalctl --quiet --boot=-1 -o cat --grep 'stop job is running|State .* timed out|Failed unmounting'
+    not journalctl --quiet --boot=-1 -o cat --grep 'stop job is running|(State .*|Unmounting) timed out|Failed unmounting'
 }
 
 pools_whose_disks_appear_late_become_active_by_themselves() {
