@@ -217,10 +217,15 @@ waits_for_a_server() {
     [[ $(get "$1" WaitingFor | jq -r .data) == "server "* ]] && [ "$(get "$1" NextTry | jq .data)" -gt 0 ]
 }
 
-begin_active() { poolctl --no-wait refresh "$1"; }
+# Or the pool was found out before, and the refresh is refused.
+begin_active() {
+    if ! poolctl --no-wait refresh "$1"; then
+        is_now "$1" inaccessible
+        touch "$work/$1.refused"
+    fi
+}
 see_active() {
-    # Or the pool was found out before, which the refresh is told.
-    job_failed "$1" pool-refresh
+    [ -e "$work/$1.refused" ] || job_failed "$1" pool-refresh
     wait_for 30 "it is inaccessible" is_now "$1" inaccessible
     row "$1" inaccessible "$(last_error "$1" 0) $(last_error "$1" 1)"
     [ "$(get "$1" VolumesStale | jq .data)" = true ]
