@@ -4,7 +4,8 @@ use super::image_directory::ImageDirectory;
 use super::{ActivePool, Journal, OpContext, Records, Secrets, Undo};
 use crate::host::{Acting, act_as};
 use crate::model::{
-    AccessIds, Declaration, Error, PoolDef, Result, SecretRef, SecretValue, Uuid, VolumeName,
+    AccessIds, Declaration, Error, PoolDef, Result, SecretKind, SecretRef, SecretValue, Uuid,
+    VolumeName,
 };
 use std::sync::Arc;
 
@@ -76,8 +77,8 @@ impl Journal for OfRoot<dyn Journal> {
 }
 
 impl Secrets for OfRoot<dyn Secrets> {
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue> {
+    fn value(&self, secret: &SecretRef, kind: SecretKind) -> Result<SecretValue> {
         let _ours = ours()?;
-        self.0.value(secret)
+        self.0.value(secret, kind)
     }
 }

@@ -2,7 +2,9 @@
 
 use super::Undo;
 use crate::host::{Host, Limits};
-use crate::model::{Declaration, Result, SecretRef, SecretValue, Uuid, Volume, VolumeName};
+use crate::model::{
+    Declaration, Result, SecretKind, SecretRef, SecretValue, Uuid, Volume, VolumeName,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -124,8 +126,9 @@ impl Findings {
 
 /// The values of secrets.
 pub trait Secrets: Send + Sync {
-    /// The value of a secret; `NotFound` names it, `AuthenticationFailed` when it cannot be unsealed.
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue>;
+    /// The value of a secret of that kind; `NotFound` names it, `InvalidArgument` says that it is of another,
+    /// `AuthenticationFailed` when it cannot be unsealed.
+    fn value(&self, secret: &SecretRef, kind: SecretKind) -> Result<SecretValue>;
 }
 
 /// What the creators of volumes declared, kept across restarts.

@@ -7,7 +7,7 @@ use crate::backend::{BuildMode, Preallocation};
 use crate::engine::Engine;
 use crate::model::{
     BackingStore, Encryption, Permissions, PoolDef, PoolType, Provisioning, Result, SecretRef,
-    Uuid, VolumeDef, VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
+    SecretUsage, Uuid, VolumeDef, VolumeFeatures, VolumeFormat, VolumeKind, VolumeName,
 };
 
 /// The option `build`.
@@ -142,7 +142,7 @@ fn encryption(options: &Options) -> Result<Option<Encryption>> {
 /// Refuses a secret that nobody set, before anything begins.
 pub(super) fn check_secret(engine: &Engine, def: &VolumeDef) -> Result<()> {
     let secrets = def.encryption.iter().flat_map(|encryption| &encryption.secrets);
-    secrets.take(1).try_for_each(|secret| engine.check_secret(secret))
+    secrets.take(1).try_for_each(|secret| engine.check_secret(secret, SecretUsage::Volume))
 }
 
 #[cfg(test)]

@@ -92,11 +92,22 @@ pub(super) async fn set_xml(mut call: Request<()>) -> Result<Plan> {
     Ok(keep(call, draft, source))
 }
 
-/// The usage of that name, which has the type that it had, or that of a passphrase.
+/// The usage of that name, which has the type that it had, where it has one, or that of a passphrase.
 fn usage_named(call: &Request<()>, name: &str) -> Result<SecretUsage> {
     let known = call.core.engine.secrets();
-    let known = known.iter().find(|known| known.usage.parts().1 == name && !name.is_empty());
-    known.map_or_else(|| SecretUsage::from_parts("volume", name), |known| Ok(known.usage.clone()))
+    let mut named = known
+        .iter()
+        .map(|known| &known.usage)
+        .filter(|usage| usage.parts().1 == name && !name.is_empty());
+    match (named.next(), named.next()) {
+        (None, _) => SecretUsage::from_parts("volume", name),
+        (Some(only), None) => Ok(only.clone()),
+        (Some(one), Some(other)) => Err(invalid(format!(
+            "secrets for {} and {} have the usage name {name:?}; say which by option \"usage-type\"",
+            one.parts().0,
+            other.parts().0
+        ))),
+    }
 }
 
 /// Keeps a secret; the value is read only when its caller may set it.

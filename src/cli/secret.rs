@@ -92,13 +92,20 @@ async fn set(session: &Session, args: &SetSecretArgs) -> anyhow::Result<()> {
 async fn find(session: &Session, secret: &str) -> anyhow::Result<SecretProxy<'static>> {
     let found = client::objects(&session.connection, SECRETS).await?;
     let is_it = |key: &str, row: &super::record::Record| text(row, key) == secret;
-    let path = found.iter().find_map(|(path, properties)| {
-        let row = record(path, properties);
-        (is_it("uuid", &row) || is_it("usage-name", &row)).then(|| path.clone())
+    let mut paths = found.into_iter().filter_map(|(path, properties)| {
+        let row = record(&path, &properties);
+        (is_it("uuid", &row) || is_it("usage-name", &row)).then_some(path)
     });
-    let path = path
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no secret {secret:?}")))?;
-    Ok(SecretProxy::new(&session.connection, path).await?)
+    let (kind, message) = match (paths.next(), paths.next()) {
+        (Some(path), None) => return Ok(SecretProxy::new(&session.connection, path).await?),
+        (None, _) => (ErrorKind::NotFound, format!("there is no secret {secret:?}")),
+        (Some(_), Some(_)) => {
+            let message =
+                format!("several secrets have the usage name {secret:?}; name one by its UUID");
+            (ErrorKind::InvalidArgument, message)
+        }
+    };
+    Err(Error::new(kind, message).into())
 }
 
 async fn delete(session: &Session, secret: &str) -> anyhow::Result<()> {

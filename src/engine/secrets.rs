@@ -5,7 +5,8 @@ use super::shared::Shared;
 use crate::backend::Secrets;
 use crate::host::{Command, Host, Limits};
 use crate::model::{
-    Error, ErrorKind, Result, SecretDef, SecretDraft, SecretRef, SecretUsage, SecretValue, Uuid,
+    Error, ErrorKind, Result, SecretDef, SecretDraft, SecretKind, SecretRef, SecretUsage,
+    SecretValue, Uuid,
 };
 use crate::store::{KeptValue, Store};
 use std::collections::BTreeMap;
@@ -54,24 +55,22 @@ impl SecretTable {
     /// What `draft` means: which secret, and as what.
     fn resolve(&self, draft: SecretDraft) -> Result<SecretDef> {
         let known = self.known();
-        let of_usage = draft.usage.as_ref().filter(|usage| !usage.parts().1.is_empty());
-        let taken = of_usage.and_then(|usage| {
-            known.values().find(|known| known.def.usage.parts().1 == usage.parts().1)
-        });
+        let of_usage = draft.usage.as_ref().filter(|usage| **usage != SecretUsage::None);
+        let taken =
+            of_usage.and_then(|usage| known.values().find(|known| known.def.usage == *usage));
         let uuid = match (draft.uuid, taken) {
-            (None, Some(taken)) if draft.usage.as_ref() == Some(&taken.def.usage) => taken.def.uuid,
-            (Some(uuid), Some(taken)) if taken.def.uuid == uuid => uuid,
-            (_, Some(other)) => {
+            (None, Some(taken)) => taken.def.uuid,
+            (Some(uuid), Some(other)) if other.def.uuid != uuid => {
                 let (kind, name) = other.def.usage.parts();
                 return Err(Error::new(
                     ErrorKind::Conflict,
                     format!(
-                        "secret {} ({kind}) has the usage name {name:?} already; delete it or choose another",
+                        "the {kind} secret {} has the usage name {name:?} already; delete it or choose another",
                         other.def.uuid,
                     ),
                 ));
             }
-            (Some(uuid), None) => uuid,
+            (Some(uuid), _) => uuid,
             (None, None) => Uuid::new_v4(),
         };
         let before = known.get(&uuid).map(|known| Arc::clone(&known.def));
@@ -99,9 +98,9 @@ impl Engine {
         self.shared.secrets.known().get(&uuid).map(|known| Arc::clone(&known.def))
     }
 
-    /// Whether a secret can be found.
-    pub fn check_secret(&self, secret: &SecretRef) -> Result<()> {
-        find(&self.shared.secrets.known(), secret).map(drop)
+    /// Whether there is such a secret of that kind.
+    pub fn check_secret(&self, secret: &SecretRef, kind: SecretKind) -> Result<()> {
+        find(&self.shared.secrets.known(), secret, kind).map(drop)
     }
 
     /// Keeps a secret, or replaces the value of one that is known; which one.
@@ -134,16 +133,36 @@ impl Engine {
     }
 }
 
-fn find<'a>(known: &'a BTreeMap<Uuid, Known>, secret: &SecretRef) -> Result<&'a Known> {
-    let (found, name) = match secret {
-        SecretRef::Uuid(uuid) => (known.get(uuid), uuid.to_string()),
-        SecretRef::Usage(usage) => {
-            (known.values().find(|known| known.def.usage.parts().1 == usage), usage.clone())
+/// The secret of that uuid, which is for nothing in particular or of that kind, or of that kind and usage name.
+fn find<'a>(
+    known: &'a BTreeMap<Uuid, Known>,
+    secret: &SecretRef,
+    kind: SecretKind,
+) -> Result<&'a Known> {
+    let missing = |what: String| Error::new(ErrorKind::NotFound, format!("{what}; set it first"));
+    match secret {
+        SecretRef::Uuid(uuid) => {
+            let found = known.get(uuid);
+            let found = found.ok_or_else(|| missing(format!("there is no secret {uuid}")))?;
+            let (is, wanted) = (found.def.usage.parts().0, kind(String::new()).parts().0);
+            if found.def.usage != SecretUsage::None && is != wanted {
+                let message = format!("secret {uuid} is for {is}, not {wanted}");
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+            Ok(found)
         }
-    };
-    found.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("there is no secret {name:?}; set it first"))
-    })
+        SecretRef::Usage(name) => {
+            let usage = kind(name.clone());
+            let found = known.values().find(|known| known.def.usage == usage);
+            found.ok_or_else(|| {
+                let other = known.values().find(|known| known.def.usage.parts().1 == name);
+                let other = other.map_or_else(String::new, |other| {
+                    format!(", but one for {}", other.def.usage.parts().0)
+                });
+                missing(format!("there is no secret {name:?} for {}{other}", usage.parts().0))
+            })
+        }
+    }
 }
 
 /// Seals a value where that is wanted and possible.
@@ -173,10 +192,10 @@ fn credential(host: &dyn Host, what: &str, uuid: Uuid, value: &SecretValue) -> R
 pub(super) struct EngineSecrets(pub(super) Arc<Shared>);
 
 impl Secrets for EngineSecrets {
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue> {
+    fn value(&self, secret: &SecretRef, kind: SecretKind) -> Result<SecretValue> {
         let uuid = {
             let known = self.0.secrets.known();
-            let found = find(&known, secret)?;
+            let found = find(&known, secret, kind)?;
             if let Some(value) = &found.value {
                 return Ok(value.clone());
             }

@@ -23,7 +23,7 @@ pub use format::{FormatSource, VolumeFormat};
 pub use name::{PoolName, VolumeName};
 pub use pool::{AccessIds, Features, Permissions, PoolDef, RefreshAllocation, Target};
 pub use pool_type::{Need, PoolType, PoolTypeInfo, VolumePaths};
-pub use secret::{SecretDef, SecretDraft, SecretUsage, SecretValue};
+pub use secret::{SecretDef, SecretDraft, SecretKind, SecretUsage, SecretValue};
 pub use size::{format_size, parse_scaled};
 pub use source::{
     Adapter, Auth, AuthKind, FcHost, FcParent, FreeExtent, HostAddress, PciAddress, ScsiHost,

@@ -66,6 +66,9 @@ pub enum SecretUsage {
     Vtpm(String),
 }
 
+/// A kind of usage: `SecretUsage::Ceph` and the like.
+pub type SecretKind = fn(String) -> SecretUsage;
+
 impl SecretUsage {
     /// The word for what it is for, and the usage name.
     pub fn parts(&self) -> (&'static str, &str) {

@@ -145,10 +145,28 @@ pub async fn libvirts_documents_are_taken_in_and_given_back() -> Result<()> {
         let taken = set_xml(&world, &other, "x").await;
         ensure!(taken.is_err_and(|error| error.kind() == ErrorKind::Conflict), "{kind}");
     }
-    // One of another type is not overwritten for having the same name.
+    // One of another type is another, whatever its name.
     let iscsi = "<secret><usage type='iscsi'><target>nas</target></usage></secret>";
-    let taken = set_xml(&world, iscsi, "x").await;
-    ensure!(taken.is_err_and(|error| error.kind() == ErrorKind::Conflict));
+    let another = secret(&set_xml(&world, iscsi, "x").await?).await?;
+    ensure!(another.usage_type().await? == "iscsi");
+    let (reader, writer) = std::io::pipe()?;
+    drop(writer);
+    let of_one = Options::from([("usage-name", "nas".into())]);
+    let set = world.manager().await?.set_secret((&reader).into(), &of_one).await;
+    let error = set.expect_err("nobody knows which");
+    ensure!(error.kind() == ErrorKind::InvalidArgument && error.message().contains("usage-type"));
+    fails(&world, "secret dump nas", status_of(ErrorKind::InvalidArgument), "UUID").await?;
+    // And nothing is locked with one that is for something else.
+    world.active_pool("images").await?;
+    let locked =
+        |secret: &str| format!("vol create images/locked 1M --format luks --secret {secret}");
+    let with =
+        async |secret: &str, kind, why| fails(&world, &locked(secret), status_of(kind), why).await;
+    with("nas", ErrorKind::NotFound, "is no secret \"nas\" for volume, but one for").await?;
+    let iscsi = another.uuid().await?;
+    with(&iscsi, ErrorKind::InvalidArgument, "is for iscsi, not volume").await?;
+    another.delete(&none()).await?;
+    with(&iscsi, ErrorKind::NotFound, &iscsi).await?;
     world.set_secret("cifs", "nas", "another").await?;
     for (document, why) in [
         ("<secret><usage type='tape'><name>x</name></usage></secret>", "tape"),

@@ -2,7 +2,9 @@
 
 use super::Images;
 use crate::image::qemu_img::QemuImg;
-use crate::model::{Encryption, ErrorKind, Result, SecretValue, Volume, VolumeFormat, VolumeName};
+use crate::model::{
+    Encryption, ErrorKind, Result, SecretUsage, SecretValue, Volume, VolumeFormat, VolumeName,
+};
 
 /// How a new volume is encrypted, with its passphrase.
 pub(in crate::backend) struct Lock {
@@ -43,7 +45,8 @@ impl Images<'_> {
                 "it is encrypted and no secret with its passphrase is stated",
             ));
         };
-        self.ctx.secrets.value(secret).map_err(|error| self.pool.of_volume(name, error))
+        let value = self.ctx.secrets.value(secret, SecretUsage::Volume);
+        value.map_err(|error| self.pool.of_volume(name, error))
     }
 
     /// Gives a run of qemu-img the passphrase of a volume that is there, if it is encrypted; the id

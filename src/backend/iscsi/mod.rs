@@ -17,8 +17,8 @@ use super::scsi::disks;
 use super::{Activation, ActivePool, BackendInfo, OpContext, StopOptions, Undo, Watch};
 use crate::host::{DeviceEvent, Host, Limits};
 use crate::model::{
-    Auth, BlockAttributes, Error, ErrorKind, HostAddress, PoolDef, PoolType, Result, Source,
-    SourceDevice, Uuid, VolumeName,
+    Auth, BlockAttributes, Error, ErrorKind, HostAddress, PoolDef, PoolType, Result, SecretUsage,
+    Source, SourceDevice, Uuid, VolumeName,
 };
 use admin::Admin;
 pub(super) use portal::Portal;
@@ -390,7 +390,7 @@ pub(super) fn sources(
 
 /// The password that goes with a user name.
 pub(super) fn password(auth: &Auth, ctx: &OpContext) -> Result<Zeroizing<String>> {
-    let value = ctx.secrets.value(auth.parts().1)?;
+    let value = ctx.secrets.value(auth.parts().1, SecretUsage::Iscsi)?;
     match std::str::from_utf8(value.bytes()) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => {

@@ -1,7 +1,7 @@
 //! The file by which mount.cifs gets a user's password: root's alone, and gone when it is dropped.
 
 use crate::backend::OpContext;
-use crate::model::{Auth, Error, ErrorKind, PoolDef, Result};
+use crate::model::{Auth, Error, ErrorKind, PoolDef, Result, SecretUsage};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,7 +20,7 @@ impl CredentialsFile {
     pub(super) fn write(pool: &PoolDef, auth: &Auth, ctx: &OpContext) -> Result<Self> {
         let ours = |error: Error| error.context(format_args!("pool {}", pool.name));
         let (username, secret) = auth.parts();
-        let value = ctx.secrets.value(secret).map_err(ours)?;
+        let value = ctx.secrets.value(secret, SecretUsage::Cifs).map_err(ours)?;
         let content = content(username, value.bytes()).map_err(ours)?;
         let path = ctx.private.join(format!("cifs-{}", pool.uuid));
         let failed = |error: std::io::Error| {

@@ -6,7 +6,9 @@ use super::key;
 use super::refusal::refusal;
 use crate::backend::{OpContext, Secrets};
 use crate::host::{Command, Host, Limits, Sealed};
-use crate::model::{Auth, Error, ErrorKind, HostAddress, PoolDef, Result, SecretRef, SecretValue};
+use crate::model::{
+    Auth, Error, ErrorKind, HostAddress, PoolDef, Result, SecretRef, SecretUsage, SecretValue,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -154,7 +156,7 @@ impl Cluster {
 
     fn key(&self, secrets: &dyn Secrets) -> Result<Option<Zeroizing<String>>> {
         let Some((name, secret)) = &self.user else { return Ok(None) };
-        let value: SecretValue = secrets.value(secret)?;
+        let value: SecretValue = secrets.value(secret, SecretUsage::Ceph)?;
         match key::text(value.bytes()) {
             Some(key) => Ok(Some(key)),
             None => Err(Error::new(

@@ -46,7 +46,7 @@ impl Records for World {
 }
 
 impl Secrets for World {
-    fn value(&self, secret: &SecretRef) -> Result<SecretValue> {
+    fn value(&self, secret: &SecretRef, _kind: SecretKind) -> Result<SecretValue> {
         let name = match secret {
             SecretRef::Uuid(uuid) => uuid.to_string(),
             SecretRef::Usage(usage) => usage.clone(),
