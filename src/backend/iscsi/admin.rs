@@ -22,12 +22,17 @@ static STATUSES: [i32; 32] = {
     all
 };
 const SESSION_NOT_FOUND: i32 = 2;
+const LOGIN_FAILED: i32 = 5;
 const RECORDS_UNREADABLE: i32 = 6;
 const SESSION_EXISTS: i32 = 15;
 const NOTHING_FOUND: i32 = 21;
 
-/// How often it is run again when it could not read its records.
-const RECORDS_TRIES: u32 = 5;
+/// What passes. It looks at all records without its lock, and stumbles over those that go meanwhile: other pools'. A login
+/// fails when the kernel is not done with one of its messages as iscsid sends the next; what the target refuses for good has
+/// another status. (iscsid's own tries are off: it would spend them on portals that do not answer, too.)
+const PASSING: [i32; 2] = [LOGIN_FAILED, RECORDS_UNREADABLE];
+/// How often it is run again then.
+const TRIES: u32 = 5;
 
 /// iscsiadm on a host, within limits.
 #[derive(Clone, Copy)]
@@ -108,9 +113,8 @@ impl Admin<'_> {
             ..Command::default()
         };
         let mut output = self.host.run(&command, self.limits)?;
-        // It looks at all records without its lock, and stumbles over those that go meanwhile: other pools'.
-        for _ in 0..RECORDS_TRIES {
-            if output.status == RECORDS_UNREADABLE {
+        for _ in 0..TRIES {
+            if PASSING.contains(&output.status) {
                 self.limits.check()?;
                 output = self.host.run(&command, self.limits)?;
             }
@@ -132,7 +136,7 @@ fn meaning(status: i32) -> (ErrorKind, &'static str) {
     match status {
         2 | 32 => (ErrorKind::Inaccessible, "the session ended"),
         4 => (ErrorKind::Inaccessible, "the portal cannot be reached"),
-        5 | 19 => {
+        LOGIN_FAILED | 19 => {
             let why = "the portal has no such target, or lets this initiator not in";
             (ErrorKind::Inaccessible, why)
         }

@@ -78,8 +78,8 @@ fn active(def: &PoolDef) -> ActivePool {
 struct Iscsiadm {
     status: i32,
     says: &'static str,
-    /// How often it cannot read its records first.
-    stumbles: usize,
+    /// Its status at first, and how often.
+    stumbles: (i32, usize),
     records: PathBuf,
     calls: Mutex<Vec<String>>,
 }
@@ -95,13 +95,14 @@ impl Host for Iscsiadm {
         let args: Vec<&str> = command.args.iter().map(|arg| arg.to_str().unwrap()).collect();
         let mut calls = self.calls.lock().unwrap();
         calls.push(args.join(" "));
-        if calls.len() <= self.stumbles {
-            return Ok(Output { status: 6, ..Output::default() });
-        }
         if let ["-m", "iface", "-I", interface, "-o", "new"] = args[..] {
             fs::create_dir_all(self.records.join("ifaces")).unwrap();
             fs::write(self.records.join("ifaces").join(interface), "x").unwrap();
             return Ok(Output::default());
+        }
+        let (stumble, times) = self.stumbles;
+        if calls.iter().filter(|call| !call.contains(" iface ")).count() <= times {
+            return Ok(Output { status: stumble, ..Output::default() });
         }
         let says = self.says.as_bytes().to_vec();
         Ok(Output { status: self.status, stdout: says, ..Output::default() })
@@ -232,12 +233,36 @@ fn records_that_go_while_it_reads_them_are_no_failure() {
     let spec = Source { hosts: vec![host("192.0.2.1")], ..Source::default() };
     let mut ctx = fixture::context(&world);
     let says = "192.0.2.1:3260,1 iqn.a:x\n";
-    ctx.host = Arc::new(Iscsiadm { stumbles: 2, says, ..Iscsiadm::default() });
+    ctx.host = Arc::new(Iscsiadm { stumbles: (6, 2), says, ..Iscsiadm::default() });
     assert_eq!(bench.iscsi.find_sources(&spec, &ctx).unwrap().len(), 1);
-    ctx.host = Arc::new(Iscsiadm { stumbles: 100, says, ..Iscsiadm::default() });
+    ctx.host = Arc::new(Iscsiadm { stumbles: (6, 100), says, ..Iscsiadm::default() });
     let error = bench.iscsi.find_sources(&spec, &ctx).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ToolFailed);
     assert!(error.message().ends_with("(iscsiadm exit status 6)"), "{error}");
+}
+
+#[test]
+fn a_login_that_fails_is_tried_again_unless_the_target_means_it() {
+    let bench = Bench::new();
+    let def = definition(&["192.0.2.1"]);
+    let place = Place::of(&def).unwrap();
+    let log_in = |stumbles: (i32, usize)| {
+        let adm = Arc::new(Iscsiadm {
+            stumbles,
+            records: bench.base.path().to_owned(),
+            ..Iscsiadm::default()
+        });
+        let mut ctx = fixture::context(&Arc::new(fixture::World::default()));
+        ctx.host = adm.clone();
+        let done = bench.iscsi.log_in(&place, &[&place.portals[0]], &ctx);
+        let calls =
+            adm.calls.lock().unwrap().iter().filter(|call| call.ends_with("--login")).count();
+        (done.map_err(|error| error.kind()), calls)
+    };
+    assert_eq!(log_in((5, 2)), (Ok(()), 3));
+    assert_eq!(log_in((5, 100)), (Err(ErrorKind::Inaccessible), 6));
+    assert_eq!(log_in((19, 1)), (Err(ErrorKind::Inaccessible), 1));
+    assert_eq!(log_in((24, 1)), (Err(ErrorKind::AuthenticationFailed), 1));
 }
 
 #[test]
