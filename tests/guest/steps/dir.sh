@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# quick: no
 # Pools of the type dir, as the guest's own tools see them. (What the type can do in itself is the bus tier's.)
 
 a_directory_pool_is_built_used_and_removed() {

@@ -75,7 +75,7 @@ XML
     poolctl delete copies --volumes
     poolctl undefine copies
 }
-long step a_disk_is_labelled_divided_and_emptied
+step a_disk_is_labelled_divided_and_emptied
 
 a_disk_with_running_guests_gets_new_volumes() {
     local name before pool=busy
@@ -168,7 +168,7 @@ XML
     poolctl delete "$pool" --volumes
     poolctl undefine "$pool"
 }
-long step a_creation_that_is_killed_leaves_nothing
+step a_creation_that_is_killed_leaves_nothing
 
 # Nothing of the usual size fits: a table counts in sectors, and so does the kernel's BLKPG in bytes.
 a_disk_with_large_sectors() {
@@ -195,7 +195,7 @@ XML
     settle
     modprobe -r scsi_debug
 }
-long step a_disk_with_large_sectors
+step a_disk_with_large_sectors
 
 # The format lvm2: no table and no volumes, for a volume group to be made on it.
 a_disk_that_is_a_physical_volume() {
@@ -217,7 +217,7 @@ a_disk_that_is_a_physical_volume() {
     not pvs "$(disk disk0)"
     poolctl undefine "$pool"
 }
-long step a_disk_that_is_a_physical_volume
+step a_disk_that_is_a_physical_volume
 
 a_multipath_map_is_a_disk_too() {
     local name=mpatha-part1 device=/dev/mapper/mpatha-part1
@@ -246,4 +246,4 @@ XML
     poolctl undefine mp
     systemctl stop multipathd
 }
-long step a_multipath_map_is_a_disk_too
+step a_multipath_map_is_a_disk_too

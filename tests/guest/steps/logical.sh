@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# quick: no
 # The volumes of pools of the type logical, as LVM's own tools see them.
 # limit: 1500
 # shellcheck disable=SC2154 # work
@@ -93,7 +94,7 @@ an_encrypted_volume_is_one_for_qemu() {
     is "$(volume vg/locked encrypted)" true
     poolctl vol delete vg/locked
 }
-long step an_encrypted_volume_is_one_for_qemu
+step an_encrypted_volume_is_one_for_qemu
 
 content_goes_in_out_and_across() {
     head -c "$(mib 64)" /dev/urandom >"$work/content"
@@ -113,7 +114,7 @@ XML
     poolctl vol delete vg/again
     rm "$work/content"
 }
-long step content_goes_in_out_and_across
+step content_goes_in_out_and_across
 
 sizes_change() {
     poolctl vol create vg/grow 16M
@@ -149,7 +150,7 @@ what_others_need_stays() {
     test -b /dev/vg/thin-snap
     lvm_has vg lin store thin-snap thin2
 }
-long step what_others_need_stays
+step what_others_need_stays
 
 a_full_thin_pool_takes_no_more_volumes() {
     dd if=/dev/zero of=/dev/vg/thin2 bs=1M count=31 oflag=direct
@@ -162,7 +163,7 @@ a_full_thin_pool_takes_no_more_volumes() {
     poolctl vol create vg/more 8M --provisioning thin
     poolctl vol delete vg/more
 }
-long step a_full_thin_pool_takes_no_more_volumes
+step a_full_thin_pool_takes_no_more_volumes
 
 what_is_made_outside_appears_by_itself() {
     lvcreate -y -L 8M -n outside vg
@@ -192,7 +193,7 @@ a_volume_that_was_being_made_goes_with_the_daemon() {
     poolctl vol delete vg/source
 }
 not_pid() { [ "$(daemon_pid)" != 0 ] && [ "$(daemon_pid)" != "$1" ]; }
-long step a_volume_that_was_being_made_goes_with_the_daemon
+step a_volume_that_was_being_made_goes_with_the_daemon
 
 a_group_is_destroyed() {
     refused Active poolctl delete vg

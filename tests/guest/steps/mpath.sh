@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# quick: no
 # limit: 900
 # Pools of the type mpath: multipath devices, as multipathd makes them of two paths to one disk.
 

@@ -88,7 +88,7 @@ XML
     poolctl vol delete tank/back --snapshots
     is "$(zfs list -H -t snapshot -o name)" ''
 }
-long step data_goes_in_out_and_across
+step data_goes_in_out_and_across
 
 sizes_change() {
     hold /dev/zvol/tank/thick raw
@@ -126,7 +126,7 @@ encrypted_volumes_are_larger_than_they_say() {
     blkid -p "$(volume tank/locked path)" | grep crypto_LUKS
     poolctl vol delete tank/locked
 }
-long step encrypted_volumes_are_larger_than_they_say
+step encrypted_volumes_are_larger_than_they_say
 
 a_stop_exports_what_was_imported() {
     poolctl stop tank
@@ -167,7 +167,7 @@ XML
     poolctl undefine foreign
     wipefs --all --force --quiet "$path-part1" "$path-part2" "$path"
 }
-long step a_zpool_of_another_host_is_refused
+step a_zpool_of_another_host_is_refused
 
 a_dataset_is_a_pool_in_somebodys_zpool() {
     zpool_pool images tank/images
@@ -187,7 +187,7 @@ a_dataset_is_a_pool_in_somebodys_zpool() {
     poolctl undefine images
     zpool export tank
 }
-long step a_dataset_is_a_pool_in_somebodys_zpool
+step a_dataset_is_a_pool_in_somebodys_zpool
 
 a_daemon_that_is_killed_leaves_no_half_volume() {
     poolctl start tank
@@ -201,7 +201,7 @@ a_daemon_that_is_killed_leaves_no_half_volume() {
     zfs list tank/thick
     poolctl vol delete files/large.raw
 }
-long step a_daemon_that_is_killed_leaves_no_half_volume
+step a_daemon_that_is_killed_leaves_no_half_volume
 
 a_zpool_is_destroyed_with_its_volumes() {
     pool_is tank inactive || poolctl stop tank
