@@ -1,7 +1,7 @@
 //! iscsiadm, of open-iscsi: discovery, records, login and logout.
 
 use super::portal::Portal;
-use crate::host::{Command, Host, Limits};
+use crate::host::{Command, Host, Limits, Output};
 use crate::model::{Error, ErrorKind, Result};
 use std::ffi::OsString;
 
@@ -27,11 +27,7 @@ const RECORDS_UNREADABLE: i32 = 6;
 const SESSION_EXISTS: i32 = 15;
 const NOTHING_FOUND: i32 = 21;
 
-/// What passes. It looks at all records without its lock, and stumbles over those that go meanwhile: other pools'. A login
-/// fails when the kernel is not done with one of its messages as iscsid sends the next; what the target refuses for good has
-/// another status. (iscsid's own tries are off: it would spend them on portals that do not answer, too.)
-const PASSING: [i32; 2] = [LOGIN_FAILED, RECORDS_UNREADABLE];
-/// How often it is run again then.
+/// How often it is run again when its failure was one in passing.
 const TRIES: u32 = 5;
 
 /// iscsiadm on a host, within limits.
@@ -54,7 +50,7 @@ impl Admin<'_> {
         if let Some(interface) = interface {
             args.extend(["-I", interface]);
         }
-        let said = self.run(&args, &[NOTHING_FOUND], "cannot discover targets")?;
+        let said = self.run(&args, &[NOTHING_FOUND], "cannot discover targets")?.stdout;
         let text = String::from_utf8_lossy(&said);
         // 192.0.2.1:3260,1 iqn.2026-01.org.example:storage
         let found = text.lines().filter_map(|line| {
@@ -78,16 +74,42 @@ impl Admin<'_> {
         self.run(&[&args[..], &set].concat(), &[], "cannot name the initiator").map(drop)
     }
 
-    /// Logs in by all records of a target for an interface.
-    pub(super) fn log_in(self, target: &str, interface: &str) -> Result<()> {
-        let args = ["-m", "node", "-T", target, "-I", interface, "--login"];
+    /// Logs in by all records of a target for an interface, which are those of the portals, at a time.
+    ///
+    /// A login fails in passing when the kernel is not done with one of its messages as iscsid sends the next; what the
+    /// target refuses for good has another status. iscsid's own tries are off, as it would spend them on portals that do
+    /// not answer, too.
+    pub(super) fn log_in(self, target: &str, interface: &str, portals: &[&Portal]) -> Result<()> {
         let what = format!("cannot log in to {target}");
-        self.run(&args, &[SESSION_EXISTS], &what).map(drop).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => {
-                Error::new(ErrorKind::Inaccessible, format!("{what}: the portal does not answer"))
+        let login = |at: &[&str]| {
+            let records = ["-m", "node", "-T", target, "-I", interface];
+            let args = [&records, at, &["--login"]].concat();
+            let done = self.run(&args, &[SESSION_EXISTS, LOGIN_FAILED], &what);
+            done.map(|output| output.status).map_err(|error| match error.kind() {
+                ErrorKind::TimedOut => {
+                    let message = format!("{what}: the portal does not answer");
+                    Error::new(ErrorKind::Inaccessible, message)
+                }
+                _ => error,
+            })
+        };
+        if login(&[])? != LOGIN_FAILED {
+            return Ok(());
+        }
+        // Of several the status says not whose it is.
+        let again = |portal: &&Portal| {
+            let portal = portal.to_string();
+            let at = ["-p", portal.as_str()];
+            for _ in 0..TRIES {
+                self.limits.check()?;
+                if login(if portals.len() == 1 { &[] } else { &at })? != LOGIN_FAILED {
+                    return Ok(());
+                }
             }
-            _ => error,
-        })
+            Err(failure(LOGIN_FAILED, &what))
+        };
+        let done: Vec<Result<()>> = portals.iter().map(again).collect();
+        done.into_iter().collect()
     }
 
     /// Ends a session, if it is there.
@@ -104,8 +126,8 @@ impl Admin<'_> {
         self.run(&args, &[NOTHING_FOUND], &format!("cannot log out of {target}")).map(drop)
     }
 
-    /// What it said, also when its status is one of `accept`.
-    fn run(self, args: &[&str], accept: &[i32], what: &str) -> Result<Vec<u8>> {
+    /// What it said and its status, which is success or one of `accept`.
+    fn run(self, args: &[&str], accept: &[i32], what: &str) -> Result<Output> {
         let command = Command {
             program: TOOL,
             args: args.iter().map(OsString::from).collect(),
@@ -113,22 +135,28 @@ impl Admin<'_> {
             ..Command::default()
         };
         let mut output = self.host.run(&command, self.limits)?;
+        // It looks at all records without its lock, and stumbles over those that go meanwhile: other pools'.
         for _ in 0..TRIES {
-            if PASSING.contains(&output.status) {
+            if output.status == RECORDS_UNREADABLE {
                 self.limits.check()?;
                 output = self.host.run(&command, self.limits)?;
             }
         }
-        if output.status == 0 || accept.contains(&output.status) {
-            return Ok(output.stdout);
+        match output.status == 0 || accept.contains(&output.status) {
+            true => Ok(output),
+            false => Err(failure(output.status, what)),
         }
-        let (kind, why) = meaning(output.status);
-        let status = match kind {
-            ErrorKind::ToolFailed => format!(" ({TOOL} exit status {})", output.status),
-            _ => String::new(),
-        };
-        Err(Error::new(kind, format!("{what}: {why}{status}")))
     }
+}
+
+/// The error of an exit status.
+fn failure(status: i32, what: &str) -> Error {
+    let (kind, why) = meaning(status);
+    let status = match kind {
+        ErrorKind::ToolFailed => format!(" ({TOOL} exit status {status})"),
+        _ => String::new(),
+    };
+    Error::new(kind, format!("{what}: {why}{status}"))
 }
 
 /// What an exit status says.

@@ -299,7 +299,7 @@ impl Iscsi {
         let logged_in = || -> Result<()> {
             admin.make_interface(interface)?;
             self.records.make(target, portals, interface, &settings, &ctx.limits)?;
-            admin.log_in(target, interface)
+            admin.log_in(target, interface, portals)
         };
         match logged_in().map_err(|error| place.named(error)) {
             Ok(()) => Ok(()),

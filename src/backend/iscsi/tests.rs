@@ -244,25 +244,31 @@ fn records_that_go_while_it_reads_them_are_no_failure() {
 #[test]
 fn a_login_that_fails_is_tried_again_unless_the_target_means_it() {
     let bench = Bench::new();
-    let def = definition(&["192.0.2.1"]);
-    let place = Place::of(&def).unwrap();
-    let log_in = |stumbles: (i32, usize)| {
-        let adm = Arc::new(Iscsiadm {
-            stumbles,
-            records: bench.base.path().to_owned(),
-            ..Iscsiadm::default()
-        });
+    let one = definition(&["192.0.2.1"]);
+    let two = definition(&["192.0.2.1", "192.0.2.2"]);
+    let log_in = |def: &PoolDef, stumbles: (i32, usize)| {
+        let records = bench.base.path().to_owned();
+        let adm = Arc::new(Iscsiadm { stumbles, records, ..Iscsiadm::default() });
         let mut ctx = fixture::context(&Arc::new(fixture::World::default()));
         ctx.host = adm.clone();
-        let done = bench.iscsi.log_in(&place, &[&place.portals[0]], &ctx);
-        let calls =
-            adm.calls.lock().unwrap().iter().filter(|call| call.ends_with("--login")).count();
-        (done.map_err(|error| error.kind()), calls)
+        let place = Place::of(def).unwrap();
+        let portals: Vec<&Portal> = place.portals.iter().collect();
+        let done = bench.iscsi.log_in(&place, &portals, &ctx).map_err(|error| error.kind());
+        let calls = adm.calls.lock().unwrap();
+        let at = calls
+            .iter()
+            .filter_map(|call| Some(call.strip_suffix(" --login")?.split_once("-p ")?.1));
+        let at: Vec<String> = at.map(str::to_owned).collect();
+        (done, calls.iter().filter(|call| call.ends_with("--login")).count(), at)
     };
-    assert_eq!(log_in((5, 2)), (Ok(()), 3));
-    assert_eq!(log_in((5, 100)), (Err(ErrorKind::Inaccessible), 6));
-    assert_eq!(log_in((19, 1)), (Err(ErrorKind::Inaccessible), 1));
-    assert_eq!(log_in((24, 1)), (Err(ErrorKind::AuthenticationFailed), 1));
+    let none = Vec::<String>::new();
+    assert_eq!(log_in(&one, (5, 2)), (Ok(()), 3, none.clone()));
+    assert_eq!(log_in(&one, (5, 100)), (Err(ErrorKind::Inaccessible), 6, none.clone()));
+    assert_eq!(log_in(&one, (19, 1)), (Err(ErrorKind::Inaccessible), 1, none.clone()));
+    let (first, second) = ("192.0.2.1:3260".to_owned(), "192.0.2.2:3260".to_owned());
+    assert_eq!(log_in(&two, (5, 2)), (Ok(()), 4, vec![first.clone(), first, second]));
+    assert_eq!(log_in(&two, (15, 1)), (Ok(()), 1, none.clone()));
+    assert_eq!(log_in(&two, (24, 1)), (Err(ErrorKind::AuthenticationFailed), 1, none));
 }
 
 #[test]
