@@ -82,7 +82,13 @@ impl ImagePool for Vstorage {
             refusals: REFUSALS,
             by: Some(&by),
         };
-        plan.start(ctx)
+        plan.start(ctx).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => {
+                let what = format!("pool {}: cluster {cluster} does not answer", pool.name);
+                Error::new(ErrorKind::Inaccessible, what)
+            }
+            _ => error,
+        })
     }
 
     fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {

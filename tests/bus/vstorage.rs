@@ -2,7 +2,7 @@
 //! cannot be installed. The images are such as QEMU reads.
 
 use super::poolctl::{done, fails, noise, status_of};
-use super::support::world::{World, eventually, none, volume_names};
+use super::support::world::{World, eventually, none, volume_names, with};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
@@ -11,10 +11,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 const MIB: u64 = 1 << 20;
+/// Clusters are waited for in tests: not long.
+const CONFIGURATION: &str =
+    "[timeouts]\nstart = \"3s\"\nretry-first = \"500ms\"\nretry-longest = \"1s\"\n";
 
 /// A world with the fakes, and the directory that is the cluster `cloud`.
 async fn with_cluster() -> Result<(World, PathBuf)> {
-    let world = World::start().await?;
+    let world = World::start_with(CONFIGURATION).await?;
     let clusters = world.pools().join("clusters");
     let cluster = clusters.join("cloud");
     std::fs::create_dir_all(&cluster)?;
@@ -115,6 +118,27 @@ pub async fn what_is_wrong_with_a_cluster_says_so() -> Result<()> {
     eventually("it is back", async || Ok(pool.state().await? == "active")).await?;
     pool.stop(&none()).await?;
     ensure!(cluster.exists());
+    Ok(())
+}
+
+pub async fn a_cluster_that_does_not_answer_is_waited_for() -> Result<()> {
+    let (world, cluster) = with_cluster().await?;
+    let fault = cluster.with_file_name(".fault");
+    let pool = define(&world, "vz", "cloud", "").await?;
+    for (what, said) in
+        [("hang", "cluster cloud does not answer"), ("noise", "cannot mount vstorage://cloud")]
+    {
+        std::fs::write(&fault, what)?;
+        let refused = pool.start(&with("retry", true)).await.expect_err("nobody answers");
+        ensure!(refused.kind() == ErrorKind::Inaccessible, "{refused}");
+        ensure!(refused.message().contains(said), "{refused}");
+        eventually("it is tried again", async || Ok(pool.next_try().await? > 0)).await?;
+        ensure!(mounted(&world, "vz")?.is_none());
+        std::fs::remove_file(&fault)?;
+        eventually("it is active", async || Ok(pool.state().await? == "active")).await?;
+        ensure!(pool.last_error().await?.0.is_empty());
+        pool.stop(&none()).await?;
+    }
     Ok(())
 }
 
