@@ -84,7 +84,8 @@ impl Admin<'_> {
         let login = |at: &[&str]| {
             let records = ["-m", "node", "-T", target, "-I", interface];
             let args = [&records, at, &["--login"]].concat();
-            let done = self.run(&args, &[SESSION_EXISTS, LOGIN_FAILED], &what);
+            let accept = [SESSION_EXISTS, LOGIN_FAILED];
+            let done = self.limits.check().and_then(|()| self.run(&args, &accept, &what));
             done.map(|output| output.status).map_err(|error| match error.kind() {
                 ErrorKind::TimedOut => {
                     let message = format!("{what}: the portal does not answer");
@@ -101,7 +102,6 @@ impl Admin<'_> {
             let portal = portal.to_string();
             let at = ["-p", portal.as_str()];
             for _ in 0..TRIES {
-                self.limits.check()?;
                 if login(if portals.len() == 1 { &[] } else { &at })? != LOGIN_FAILED {
                     return Ok(());
                 }

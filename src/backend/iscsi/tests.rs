@@ -268,6 +268,12 @@ fn a_login_that_fails_is_tried_again_unless_the_target_means_it() {
     let (first, second) = ("192.0.2.1:3260".to_owned(), "192.0.2.2:3260".to_owned());
     assert_eq!(log_in(&two, (5, 2)), (Ok(()), 4, vec![first.clone(), first, second]));
     assert_eq!(log_in(&two, (15, 1)), (Ok(()), 1, none.clone()));
+    // When time is over meanwhile, a portal that serves already is enough for the pool.
+    let adm = Iscsiadm { stumbles: (5, 100), ..Iscsiadm::default() };
+    let admin = Admin { host: &adm, limits: &Limits::within(std::time::Duration::ZERO) };
+    let place = Place::of(&two).unwrap();
+    let over = admin.log_in(TARGET, "x", &place.portals.iter().collect::<Vec<_>>());
+    assert_eq!(over.unwrap_err().kind(), ErrorKind::Inaccessible);
     assert_eq!(log_in(&two, (24, 1)), (Err(ErrorKind::AuthenticationFailed), 1, none));
 }
 
