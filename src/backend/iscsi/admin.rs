@@ -84,9 +84,8 @@ impl Admin<'_> {
         let login = |at: &[&str]| {
             let records = ["-m", "node", "-T", target, "-I", interface];
             let args = [&records, at, &["--login"]].concat();
-            let accept = [SESSION_EXISTS, LOGIN_FAILED];
-            let done = self.limits.check().and_then(|()| self.run(&args, &accept, &what));
-            done.map(|output| output.status).map_err(|error| match error.kind() {
+            let done = self.limits.check().and_then(|()| self.run(&args, &STATUSES, &what));
+            done.map_err(|error| match error.kind() {
                 ErrorKind::TimedOut => {
                     let message = format!("{what}: the portal does not answer");
                     Error::new(ErrorKind::Inaccessible, message)
@@ -94,22 +93,27 @@ impl Admin<'_> {
                 _ => error,
             })
         };
-        if login(&[])? != LOGIN_FAILED {
-            return Ok(());
-        }
-        // Of several the status says not whose it is.
-        let again = |portal: &&Portal| {
+        let ended = |status: i32| match status {
+            0 | SESSION_EXISTS => Ok(()),
+            status => Err(failure(status, &what)),
+        };
+        let Output { status, stderr, .. } = login(&[])?;
+        let in_passing = portals.iter().filter(|at| refusal(&stderr, at) == Some(LOGIN_FAILED));
+        let again = in_passing.map(|portal| {
             let portal = portal.to_string();
-            let at = ["-p", portal.as_str()];
+            let mut status = LOGIN_FAILED;
             for _ in 0..TRIES {
-                if login(if portals.len() == 1 { &[] } else { &at })? != LOGIN_FAILED {
-                    return Ok(());
+                if status == LOGIN_FAILED {
+                    status = login(&["-p", &portal])?.status;
                 }
             }
-            Err(failure(LOGIN_FAILED, &what))
-        };
-        let done: Vec<Result<()>> = portals.iter().map(again).collect();
-        done.into_iter().collect()
+            ended(status)
+        });
+        let again: Vec<Result<()>> = again.collect();
+        match status {
+            LOGIN_FAILED if !again.is_empty() => again.into_iter().collect(),
+            status => ended(status),
+        }
     }
 
     /// Ends a session, if it is there.
@@ -147,6 +151,16 @@ impl Admin<'_> {
             false => Err(failure(output.status, what)),
         }
     }
+}
+
+/// With which status a login at a portal failed, if it did; of several, iscsiadm itself has the status of one.
+fn refusal(said: &[u8], portal: &Portal) -> Option<i32> {
+    // iscsiadm: Could not login to [iface: i, target: iqn.2026-01.org.example:storage, portal: 192.0.2.1,3260].
+    // iscsiadm: initiator reported error (8 - connection timed out)
+    let (said, of) = (String::from_utf8_lossy(said), format!(", portal: {}].", portal.record()));
+    let mut lines = said.lines().skip_while(|line| !line.ends_with(&of)).skip(1);
+    let (_, status) = lines.next()?.split_once("initiator reported error (")?;
+    status.split_once(' ')?.0.parse().ok()
 }
 
 /// The error of an exit status.

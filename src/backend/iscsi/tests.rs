@@ -78,8 +78,9 @@ fn active(def: &PoolDef) -> ActivePool {
 struct Iscsiadm {
     status: i32,
     says: &'static str,
-    /// Its status at first, and how often.
+    /// Its status at first, and how often; what it complains of then.
     stumbles: (i32, usize),
+    complains: String,
     records: PathBuf,
     calls: Mutex<Vec<String>>,
 }
@@ -102,7 +103,8 @@ impl Host for Iscsiadm {
         }
         let (stumble, times) = self.stumbles;
         if calls.iter().filter(|call| !call.contains(" iface ")).count() <= times {
-            return Ok(Output { status: stumble, ..Output::default() });
+            let stderr = self.complains.clone().into_bytes();
+            return Ok(Output { status: stumble, stderr, ..Output::default() });
         }
         let says = self.says.as_bytes().to_vec();
         Ok(Output { status: self.status, stdout: says, ..Output::default() })
@@ -241,40 +243,74 @@ fn records_that_go_while_it_reads_them_are_no_failure() {
     assert!(error.message().ends_with("(iscsiadm exit status 6)"), "{error}");
 }
 
+/// What iscsiadm says of logins that failed, as recorded of version 2.1.8.
+fn refusals(of: &[(&str, i32)]) -> String {
+    let refusal = |(host, status): &(&str, i32)| {
+        format!(
+            "iscsiadm: Could not login to [iface: poold-07, target: {TARGET}, portal: {host},3260].\n\
+             iscsiadm: initiator reported error ({status} - encountered iSCSI login failure)\n"
+        )
+    };
+    of.iter().map(refusal).chain(["iscsiadm: Could not log into all portals\n".into()]).collect()
+}
+
 #[test]
-fn a_login_that_fails_is_tried_again_unless_the_target_means_it() {
+fn a_login_that_failed_in_passing_is_tried_again_at_its_portal_alone() {
     let bench = Bench::new();
-    let one = definition(&["192.0.2.1"]);
-    let two = definition(&["192.0.2.1", "192.0.2.2"]);
-    let log_in = |def: &PoolDef, stumbles: (i32, usize)| {
-        let records = bench.base.path().to_owned();
-        let adm = Arc::new(Iscsiadm { stumbles, records, ..Iscsiadm::default() });
+    // What fails at first, how often, and with which status.
+    let log_in = |hosts: &[&str], of: &[(&str, i32)], stumbles: (i32, usize)| {
+        let (records, complains) = (bench.base.path().to_owned(), refusals(of));
+        let adm = Arc::new(Iscsiadm { stumbles, records, complains, ..Iscsiadm::default() });
         let mut ctx = fixture::context(&Arc::new(fixture::World::default()));
         ctx.host = adm.clone();
-        let place = Place::of(def).unwrap();
+        let def = definition(hosts);
+        let place = Place::of(&def).unwrap();
         let portals: Vec<&Portal> = place.portals.iter().collect();
         let done = bench.iscsi.log_in(&place, &portals, &ctx).map_err(|error| error.kind());
         let calls = adm.calls.lock().unwrap();
-        let at = calls
-            .iter()
-            .filter_map(|call| Some(call.strip_suffix(" --login")?.split_once("-p ")?.1));
-        let at: Vec<String> = at.map(str::to_owned).collect();
-        (done, calls.iter().filter(|call| call.ends_with("--login")).count(), at)
+        let logins = calls.iter().filter_map(|call| call.strip_suffix(" --login"));
+        let at: Vec<String> = logins
+            .map(|call| call.split_once("-p ").map_or("all", |(_, at)| at).to_owned())
+            .collect();
+        (done, at.join(" "))
     };
-    let none = Vec::<String>::new();
-    assert_eq!(log_in(&one, (5, 2)), (Ok(()), 3, none.clone()));
-    assert_eq!(log_in(&one, (5, 100)), (Err(ErrorKind::Inaccessible), 6, none.clone()));
-    assert_eq!(log_in(&one, (19, 1)), (Err(ErrorKind::Inaccessible), 1, none.clone()));
-    let (first, second) = ("192.0.2.1:3260".to_owned(), "192.0.2.2:3260".to_owned());
-    assert_eq!(log_in(&two, (5, 2)), (Ok(()), 4, vec![first.clone(), first, second]));
-    assert_eq!(log_in(&two, (15, 1)), (Ok(()), 1, none.clone()));
-    // When time is over meanwhile, a portal that serves already is enough for the pool.
-    let adm = Iscsiadm { stumbles: (5, 100), ..Iscsiadm::default() };
-    let admin = Admin { host: &adm, limits: &Limits::within(std::time::Duration::ZERO) };
-    let place = Place::of(&two).unwrap();
-    let over = admin.log_in(TARGET, "x", &place.portals.iter().collect::<Vec<_>>());
-    assert_eq!(over.unwrap_err().kind(), ErrorKind::Inaccessible);
-    assert_eq!(log_in(&two, (24, 1)), (Err(ErrorKind::AuthenticationFailed), 1, none));
+    let (one, two) = (["san.example.org"], ["192.0.2.1", "fe80::2"]);
+    let of = |host: &'static str, status: i32| (host, status);
+    let inaccessible = Err(ErrorKind::Inaccessible);
+    let passing = of("san.example.org", 5);
+    let at = "san.example.org:3260";
+    assert_eq!(log_in(&one, &[passing], (5, 2)), (Ok(()), format!("all {at} {at}")));
+    let all = format!("all {}", [at; 5].join(" "));
+    assert_eq!(log_in(&one, &[passing], (5, 100)), (inaccessible, all));
+    assert_eq!(
+        log_in(&one, &[of("san.example.org", 19)], (19, 1)),
+        (inaccessible, "all".to_owned())
+    );
+    let (first, second) = (of("192.0.2.1", 5), of("fe80::2", 5));
+    assert_eq!(
+        log_in(&two, &[first, second], (5, 2)),
+        (Ok(()), "all 192.0.2.1:3260 192.0.2.1:3260 [fe80::2]:3260".to_owned())
+    );
+    assert_eq!(log_in(&two, &[second], (5, 1)), (Ok(()), "all [fe80::2]:3260".to_owned()));
+    assert_eq!(log_in(&two, &[], (15, 1)), (Ok(()), "all".to_owned()));
+    // One that does not answer hides it.
+    assert_eq!(
+        log_in(&two, &[of("192.0.2.1", 8), second], (8, 1)),
+        (inaccessible, "all [fe80::2]:3260".to_owned())
+    );
+    assert_eq!(
+        log_in(&two, &[of("192.0.2.1", 24), second], (24, 1)),
+        (Err(ErrorKind::AuthenticationFailed), "all [fe80::2]:3260".to_owned())
+    );
+}
+
+#[test]
+fn a_login_whose_time_is_over_is_one_without_an_answer() {
+    // A portal that serves already is enough for the pool then.
+    let (adm, limits) = (Iscsiadm::default(), Limits::within(std::time::Duration::ZERO));
+    let admin = Admin { host: &adm, limits: &limits };
+    let over = admin.log_in(TARGET, "x", &[]).unwrap_err();
+    assert_eq!(over.kind(), ErrorKind::Inaccessible);
 }
 
 #[test]

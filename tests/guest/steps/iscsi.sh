@@ -10,13 +10,27 @@ password=Correct.Horse.7
 by_path() { echo "/dev/disk/by-path/ip-$1-iscsi-$2-lun-$3"; }
 chap() { echo "<auth type='chap' username='alice'><secret usage='$1'/></auth>"; }
 
-# What iscsiadm is called with, by everybody.
-watch_arguments() {
+# What iscsiadm is called with and complains of, whoever calls it. The first login after /var/tmp/stumble is made is one that
+# failed in passing at san2, which cannot be had for the asking.
+watch_iscsiadm() {
     mv /usr/sbin/iscsiadm /usr/sbin/iscsiadm.real
     cat >/usr/sbin/iscsiadm <<'SH'
 #!/bin/sh
 echo "$@" >>/var/tmp/arguments
-exec /usr/sbin/iscsiadm.real "$@"
+case "$*" in
+*--login)
+    if rm /var/tmp/stumble 2>/dev/null; then
+        /usr/sbin/iscsiadm.real "$@" -p 127.0.0.1:3260
+        echo "iscsiadm: Could not login to [iface: $6, target: $4, portal: san2,3260]." >&2
+        echo "iscsiadm: initiator reported error (5 - encountered iSCSI login failure)" >&2
+        exit 5
+    fi
+    ;;
+esac
+/usr/sbin/iscsiadm.real "$@" 2>/var/tmp/complaint.$$
+status=$?
+tee -a /var/tmp/complaints </var/tmp/complaint.$$ >&2
+exit $status
 SH
     chmod +x /usr/sbin/iscsiadm
 }
@@ -32,7 +46,7 @@ targets_are_there() {
     lio_unit $open 0 open0 16
     lio_switch $open 1
     systemctl start iscsid.socket
-    watch_arguments
+    watch_iscsiadm
     # An emulated machine logs in slowly.
     configure '[timeouts]' 'start = "2min"' 'refresh = "40s"' 'stop = "1min"'
 }
@@ -100,6 +114,7 @@ a_portal_that_does_not_answer_leaves_the_others() {
     is "$(sessions)" $main
     has_volumes main unit:0:0:0 unit:0:0:1 unit:0:0:2
     poolctl show main | grep 'no session at portal 127.0.0.2:3260'
+    grep -A 1 'portal: 127.0.0.2,3260\]\.$' /var/tmp/complaints | grep 'initiator reported error (8 - '
     nft delete table ip dead
     poolctl stop main
     poolctl start main
@@ -108,6 +123,21 @@ a_portal_that_does_not_answer_leaves_the_others() {
     poolctl stop main
 }
 step a_portal_that_does_not_answer_leaves_the_others
+
+a_login_that_failed_in_passing_is_tried_again_at_its_portal() {
+    echo '127.0.0.2 san2' >>/etc/hosts
+    touch /var/tmp/stumble
+    poolctl undefine main
+    iscsi_pool main $main "<host name='127.0.0.1'/><host name='san2'/>" \
+        "<initiator><iqn name='$initiator'/></initiator>$(chap main)" --start
+    not test -e /var/tmp/stumble
+    is "$(grep -c -e '-p san2:3260 --login' /var/tmp/arguments)" 1
+    is "$(sessions)" "$main $main"
+    not grep 'no session' <(poolctl show main)
+    poolctl stop main
+    is "$(sessions)" ""
+}
+step a_login_that_failed_in_passing_is_tried_again_at_its_portal
 
 wrong_passwords_are_refused_at_once() {
     printf %s Wrong.Horse.77 | poolctl secret set --usage-type iscsi --usage-name main
