@@ -201,16 +201,17 @@ fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
 
 /// What a pool that cannot start waits for, for people.
 pub(super) fn awaited(def: &PoolDef) -> String {
-    let info = def.pool_type.info();
-    let devices: Vec<&str> = def.source.devices.iter().map(|device| device.path.as_str()).collect();
-    match (devices.as_slice(), def.target_path()) {
-        ([device], _) if info.local_devices => format!("device {device}"),
-        ([_, ..], _) if info.local_devices => format!("devices {}", devices.join(", ")),
-        _ if !def.source.hosts.is_empty() => {
-            let hosts: Vec<_> = def.source.hosts.iter().map(|host| host.name.as_str()).collect();
-            format!("server {}", hosts.join(", "))
+    let (info, source) = (def.pool_type.info(), &def.source);
+    let devices: Vec<&str> = source.devices.iter().map(|device| device.path.as_str()).collect();
+    let hosts: Vec<&str> = source.hosts.iter().map(|host| host.name.as_str()).collect();
+    match (devices.as_slice(), source.name.as_deref(), def.target_path()) {
+        ([device], ..) if info.local_devices => format!("device {device}"),
+        ([_, ..], ..) if info.local_devices => format!("devices {}", devices.join(", ")),
+        _ if !hosts.is_empty() => format!("server {}", hosts.join(", ")),
+        (_, Some(name), _) if !info.source_noun.is_empty() => {
+            format!("{} {name}", info.source_noun)
         }
-        (_, Some(path)) if info.target == Need::Must => format!("directory {path}"),
+        (.., Some(path)) if info.target == Need::Must => format!("directory {path}"),
         _ => "its storage".to_owned(),
     }
 }

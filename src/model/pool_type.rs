@@ -93,6 +93,8 @@ pub struct PoolTypeInfo {
     pub dir: Need,
     /// `<source><name>`; where it is `Filled`, the pool's name and this one stand for each other.
     pub source_name: Need,
+    /// What that is the name of, for people, where no server has it; empty where one does.
+    pub source_noun: &'static str,
     /// `<source><adapter>`.
     pub adapter: Need,
     /// `<source><initiator>`.
@@ -131,6 +133,7 @@ const PLAIN: PoolTypeInfo = PoolTypeInfo {
     local_devices: true,
     dir: Need::Never,
     source_name: Need::Never,
+    source_noun: "",
     adapter: Need::Never,
     initiator: Need::Never,
     target: Need::Must,
@@ -222,6 +225,7 @@ static TABLE: [PoolTypeInfo; 14] = [
         provisionings: &Provisioning::ALL,
         devices: (0, MANY),
         source_name: Need::Filled,
+        source_noun: "volume group",
         target: Need::Filled,
         target_parent: "/dev",
         ..PLAIN
@@ -299,6 +303,7 @@ static TABLE: [PoolTypeInfo; 14] = [
         provisionings: &[Provisioning::Thick, Provisioning::Thin],
         devices: (0, MANY),
         source_name: Need::Filled,
+        source_noun: "ZFS pool",
         target: Need::Filled,
         target_parent: "/dev/zvol",
         vendor: Need::Never,
@@ -308,6 +313,7 @@ static TABLE: [PoolTypeInfo; 14] = [
         pool_type: PoolType::Vstorage,
         name: "vstorage",
         source_name: Need::Filled,
+        source_noun: "cluster",
         vendor: Need::Never,
         ..IMAGES
     },

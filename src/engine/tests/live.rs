@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::backend::DeleteOptions;
+use crate::engine::live::awaited;
 use crate::engine::pool::{Pool, blank};
 use crate::engine::reader::reread;
+use crate::model::{HostAddress, SourceDevice};
 use std::path::{Path, PathBuf};
 
 /// An engine with the real backends.
@@ -153,6 +155,31 @@ async fn what_poold_makes_itself_is_announced_once_and_whole() {
     let a = VolumeName::new("a").unwrap();
     pool.delete_volume(&a, DeleteOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
     assert!(names(&pool).is_empty() && !host.target().join("a").exists());
+}
+
+#[test]
+fn what_a_pool_waits_for_has_a_name() {
+    let of = |pool_type: PoolType, source: &Source| {
+        awaited(&PoolDef { pool_type, source: source.clone(), ..pool_def("images") })
+    };
+    let device =
+        SourceDevice { path: "/dev/sdb".into(), part_separator: None, free_extents: Vec::new() };
+    let named = Source { name: Some("x".to_owned()), ..Source::default() };
+    let on = Source { devices: vec![device], ..named.clone() };
+    let host = HostAddress { name: "nas".to_owned(), port: None };
+    let by = Source { hosts: vec![host], ..named.clone() };
+    assert!(of(PoolType::Dir, &Source::default()).starts_with("directory /"));
+    for (pool_type, source, awaited) in [
+        (PoolType::Fs, &on, "device /dev/sdb"),
+        (PoolType::NetFs, &by, "server nas"),
+        (PoolType::Gluster, &by, "server nas"),
+        (PoolType::Logical, &named, "volume group x"),
+        (PoolType::Logical, &on, "device /dev/sdb"),
+        (PoolType::Zfs, &named, "ZFS pool x"),
+        (PoolType::Vstorage, &named, "cluster x"),
+    ] {
+        assert_eq!(of(pool_type, source), awaited, "{pool_type:?}");
+    }
 }
 
 #[test]
