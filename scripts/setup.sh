@@ -42,6 +42,7 @@ fuzz                               | c++                       | g++
 run,bus,bench                      | setpriv                   | util-linux
 bus                                | systemd-socket-activate   | systemd
 bus,bench                          | bindfs                    | bindfs
+bus                                | mergerfs                  | mergerfs
 unit,bus,lint                      | xmllint                   | libxml2-utils
 unit                               | bzcat                     | bzip2
 host,guest                         | mmdebstrap                | mmdebstrap

@@ -2,44 +2,41 @@
 //! cannot be installed. The images are such as QEMU reads.
 
 use super::poolctl::{done, fails, noise, status_of};
-use super::support::world::{World, eventually, none, volume_names, with};
+use super::support::vstorage::{CLUSTER, Clusters};
+use super::support::world::{World, eventually, none, volume_names};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 const MIB: u64 = 1 << 20;
-/// Clusters are waited for in tests: not long.
-const CONFIGURATION: &str =
-    "[timeouts]\nstart = \"3s\"\nretry-first = \"500ms\"\nretry-longest = \"1s\"\n";
 
-/// A world with the fakes, and the directory that is the cluster `cloud`.
-async fn with_cluster() -> Result<(World, PathBuf)> {
-    let world = World::start_with(CONFIGURATION).await?;
-    let clusters = world.pools().join("clusters");
-    let cluster = clusters.join("cloud");
-    std::fs::create_dir_all(&cluster)?;
-    let state = clusters.display().to_string();
-    world.add_fakes(&["vstorage-mount", "ploop"], &[("fake-vstorage", &state)])?;
-    Ok((world, cluster))
+/// A world with the fakes, and the cluster that is there.
+async fn with_cluster() -> Result<(World, Clusters)> {
+    let world = World::start().await?;
+    let clusters = Clusters::below(world.pools().join("clusters"))?;
+    clusters.reached_from(&world)?;
+    Ok((world, clusters))
 }
 
 /// libvirt's document of a pool of a cluster.
+pub fn document(name: &str, cluster: &str, target: &Path, more: &str) -> String {
+    format!(
+        "<pool type='vstorage'><name>{name}</name><source><name>{cluster}</name></source>\
+         <target><path>{}</path>{more}</target></pool>",
+        target.display()
+    )
+}
+
 async fn define(
     world: &World,
     name: &str,
     cluster: &str,
     more: &str,
 ) -> Result<PoolProxy<'static>> {
-    let document = format!(
-        "<pool type='vstorage'><name>{name}</name><source><name>{cluster}</name></source>\
-         <target><path>{}</path>{more}</target></pool>",
-        world.pools().join(name).display()
-    );
-    let (path, _) = world.manager().await?.define_pool_xml(&document, &none()).await?;
-    world.pool(&path).await
+    world.define(&document(name, cluster, &world.pools().join(name), more)).await
 }
 
 /// The row of the mount table for a pool's target.
@@ -51,9 +48,10 @@ fn mounted(world: &World, name: &str) -> Result<Option<String>> {
 }
 
 pub async fn a_cluster_serves_files_from_definition_to_end() -> Result<()> {
-    let (world, cluster) = with_cluster().await?;
+    let (world, clusters) = with_cluster().await?;
+    let cluster = clusters.files();
     let owner = "<permissions><mode>0750</mode><owner>65534</owner><group>0</group></permissions>";
-    let pool = define(&world, "vz", "cloud", owner).await?;
+    let pool = define(&world, "vz", CLUSTER, owner).await?;
     pool.build(&none()).await?;
     pool.start(&none()).await?;
     let row = mounted(&world, "vz")?.context("it is not mounted")?;
@@ -91,7 +89,8 @@ pub async fn a_cluster_serves_files_from_definition_to_end() -> Result<()> {
 }
 
 pub async fn what_is_wrong_with_a_cluster_says_so() -> Result<()> {
-    let (world, cluster) = with_cluster().await?;
+    let (world, clusters) = with_cluster().await?;
+    let cluster = clusters.files();
     let absent = define(&world, "absent", "nowhere", "").await?;
     let refused = absent.start(&none()).await.expect_err("there is no such cluster");
     ensure!(
@@ -103,14 +102,14 @@ pub async fn what_is_wrong_with_a_cluster_says_so() -> Result<()> {
     ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::InvalidArgument));
 
     // Unmounted behind its back is seen, and so is its return.
-    let pool = define(&world, "vz", "cloud", "").await?;
+    let pool = define(&world, "vz", CLUSTER, "").await?;
     pool.start(&none()).await?;
     let target = world.pools().join("vz");
     ensure!(world.inside("umount").arg(&target).status()?.success());
     eventually("it is seen", async || Ok(pool.state().await? == "inaccessible")).await?;
     let again = world
         .inside("vstorage-mount")
-        .args(["-c", "cloud"])
+        .args(["-c", CLUSTER])
         .arg(&target)
         .args(["-m", "711", "-g", "root", "-u", "root"])
         .status()?;
@@ -121,30 +120,10 @@ pub async fn what_is_wrong_with_a_cluster_says_so() -> Result<()> {
     Ok(())
 }
 
-pub async fn a_cluster_that_does_not_answer_is_waited_for() -> Result<()> {
-    let (world, cluster) = with_cluster().await?;
-    let fault = cluster.with_file_name(".fault");
-    let pool = define(&world, "vz", "cloud", "").await?;
-    for (what, said) in
-        [("hang", "cluster cloud does not answer"), ("noise", "cannot mount vstorage://cloud")]
-    {
-        std::fs::write(&fault, what)?;
-        let refused = pool.start(&with("retry", true)).await.expect_err("nobody answers");
-        ensure!(refused.kind() == ErrorKind::Inaccessible, "{refused}");
-        ensure!(refused.message().contains(said), "{refused}");
-        eventually("it is tried again", async || Ok(pool.next_try().await? > 0)).await?;
-        ensure!(mounted(&world, "vz")?.is_none());
-        std::fs::remove_file(&fault)?;
-        eventually("it is active", async || Ok(pool.state().await? == "active")).await?;
-        ensure!(pool.last_error().await?.0.is_empty());
-        pool.stop(&none()).await?;
-    }
-    Ok(())
-}
-
 pub async fn ploop_volumes_are_directories_with_an_image() -> Result<()> {
-    let (world, cluster) = with_cluster().await?;
-    let pool = define(&world, "vz", "cloud", "").await?;
+    let (world, clusters) = with_cluster().await?;
+    let cluster = clusters.files();
+    let pool = define(&world, "vz", CLUSTER, "").await?;
     pool.start(&none()).await?;
     done(&world, "vol create vz/ct 20M --format ploop").await?;
     let volume = cluster.join("ct");

@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 
 /// Where it keeps what it has, in memory that only this namespace has.
 const DIRECTORY: &str = "/run/gluster/test";
+/// Where its daemon answers, in that network.
+pub const PORT: u16 = 24_007;
 
 /// A volume of the server, which is a case's own. Both last as long as the tests, which have process and mount
 /// namespaces of their own.

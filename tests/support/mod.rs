@@ -16,4 +16,5 @@ pub mod runner;
 pub mod stuck;
 pub mod tgt;
 pub mod tracer;
+pub mod vstorage;
 pub mod world;

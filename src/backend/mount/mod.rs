@@ -106,7 +106,15 @@ impl Plan<'_> {
             ..Command::default()
         };
         let Some(by) = self.by else { return self.run(&command, ctx) };
-        self.run(&Command { accept: FAILURES, ..by(mount_point) }, ctx)?;
+        let program = by(mount_point);
+        self.run(&Command { accept: FAILURES, ..program.clone() }, ctx)?;
+        if MountTable::read()?.mounted_at(mount_point).is_none() {
+            let (pool, source, program) = (&self.pool.name, self.source, program.program);
+            let what = format!(
+                "pool {pool}: cannot mount {source}: {program} says it is mounted, and nothing is"
+            );
+            return Err(Error::new(ErrorKind::Inaccessible, what));
+        }
         let options = format!("remount,bind,{options}");
         let args = vec!["-o".into(), options.into(), "--".into(), mount_point.into()];
         let command = Command { program: "mount", args, accept: FAILURES, ..Command::default() };

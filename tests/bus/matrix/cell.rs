@@ -28,6 +28,8 @@ const ALL: usize = 8 << 20;
 pub(super) struct Cell {
     /// The type, and the name of the pool.
     kind: &'static str,
+    /// What the pool waits for before it is started.
+    waited_for: &'static str,
     moment: Moment,
     world: World,
     pool: PoolProxy<'static>,
@@ -67,7 +69,7 @@ impl Cell {
             None => World::start_with(CONFIGURATION).await?,
             Some(process) => World::start_in_network_of(process, CONFIGURATION).await?,
         };
-        server.set_secret(&world).await?;
+        server.equip(&world).await?;
         let pool = world.define(&server.document()).await?;
         let mut volume = None;
         if moment != Moment::Start {
@@ -86,7 +88,18 @@ impl Cell {
             _ => None,
         };
         let (calls, seen) = ((without, without), Seen::default());
-        Ok(Self { kind: S::TYPE, moment, world, pool, others, volume, upload, calls, seen })
+        Ok(Self {
+            kind: S::TYPE,
+            waited_for: S::WAITED_FOR,
+            moment,
+            world,
+            pool,
+            others,
+            volume,
+            upload,
+            calls,
+            seen,
+        })
     }
 
     /// What it says while the server is dead.
@@ -129,7 +142,7 @@ impl Cell {
         .await?;
         if self.moment == Moment::Start {
             eventually("it says what it waits for", async || {
-                let waits = self.pool.waiting_for().await? == "server 127.0.0.1";
+                let waits = self.pool.waiting_for().await? == self.waited_for;
                 Ok(waits && self.pool.next_try().await? > 0)
             })
             .await?;

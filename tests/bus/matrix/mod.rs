@@ -16,7 +16,7 @@ use cell::Cell;
 pub(super) use cell::plain;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
-use servers::{Bricks, Rbd, Served, TgtUnits};
+use servers::{Bricks, Mounts, Rbd, Served, TgtUnits};
 use std::cell::RefCell;
 pub(super) use table::Expected;
 use tokio::sync::Mutex;
@@ -192,10 +192,7 @@ fn break_it<S: Served>(server: &mut S, fault: Fault) -> Result<Option<Garbage>> 
     match fault {
         Fault::Stopped => server.stop().map(|()| None),
         Fault::Frozen => server.signal(Signal::SIGSTOP).map(|()| None),
-        Fault::Garbage => {
-            server.stop()?;
-            Garbage::at(server.port(), server.network()).map(Some)
-        }
+        Fault::Garbage => server.replace(),
     }
 }
 
@@ -210,7 +207,12 @@ pub async fn dead_servers_cost_their_own_pools_alone() -> Result<()> {
     let asked = std::env::var("POOLD_MATRIX").unwrap_or_default();
     let asked = asked.split_whitespace().map(str::to_owned).collect();
     let run = Run { asked, quiet: Mutex::new(()), ratios: RefCell::default() };
-    tokio::join!(run.cells_of::<Rbd>(), run.cells_of::<TgtUnits>(), run.cells_of::<Bricks>());
+    tokio::join!(
+        run.cells_of::<Rbd>(),
+        run.cells_of::<TgtUnits>(),
+        run.cells_of::<Bricks>(),
+        run.cells_of::<Mounts>()
+    );
     let ratios = run.ratios.into_inner();
     if !ratios.is_empty() {
         let middle = |which: usize| {

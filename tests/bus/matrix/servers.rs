@@ -1,10 +1,12 @@
 //! The types of pool whose servers run here: a row of the matrix each.
 
 use super::super::support::ceph::{Cluster, cluster};
+use super::super::support::garbage::Garbage;
 use super::super::support::gluster::{self as server, Gluster};
 use super::super::support::tgt::{PASSWORD, TARGET, Tgt, set_password};
+use super::super::support::vstorage::{self as clusters, Clusters};
 use super::super::support::world::{World, none};
-use super::super::{gluster, rbd};
+use super::super::{gluster, rbd, vstorage};
 use super::Moment;
 use anyhow::Result;
 use nix::sys::signal::Signal;
@@ -16,6 +18,8 @@ pub(super) trait Served: Sized {
     const TYPE: &'static str;
     /// The cells that are always tried: when its server is stopped, frozen, and replaced by garbage.
     const QUICK: [Moment; 3];
+    /// What a pool that waits for it says.
+    const WAITED_FOR: &'static str = "server 127.0.0.1";
 
     /// Starts it; a skip where it cannot be.
     fn start() -> Result<Self>;
@@ -25,16 +29,16 @@ pub(super) trait Served: Sized {
     fn start_again(&mut self) -> Result<()>;
     /// Sends a signal to all of it.
     fn signal(&self, signal: Signal) -> Result<()>;
-    /// Where who looks for it knocks first.
-    fn port(&self) -> u16;
+    /// Ends all of it, and has noise answer in its place until what comes back is dropped.
+    fn replace(&mut self) -> Result<Option<Garbage>>;
     /// A process in its network, where that is not the tests' own.
     fn network(&self) -> Option<u32> {
         None
     }
     /// libvirt's document of a pool on it, which is called as the type.
     fn document(&self) -> String;
-    /// Keeps the secret that the document names, if it names one.
-    async fn set_secret(&self, world: &World) -> Result<()>;
+    /// Gives a world what it needs to reach it: a secret that the document names, a program.
+    async fn equip(&self, world: &World) -> Result<()>;
     /// The name of a volume of a pool, which is nobody else's and has room for 8 MiB.
     async fn volume(&self, pool: &PoolProxy<'_>, moment: Moment) -> Result<String>;
 }
@@ -62,8 +66,9 @@ impl Served for Rbd {
         self.0.signal(signal)
     }
 
-    fn port(&self) -> u16 {
-        self.0.port
+    fn replace(&mut self) -> Result<Option<Garbage>> {
+        self.stop()?;
+        Garbage::at(self.0.port, None).map(Some)
     }
 
     fn document(&self) -> String {
@@ -72,7 +77,7 @@ impl Served for Rbd {
         rbd::document(Self::TYPE, &self.0, options)
     }
 
-    async fn set_secret(&self, world: &World) -> Result<()> {
+    async fn equip(&self, world: &World) -> Result<()> {
         rbd::set_key(world, &self.0.key()?).await
     }
 
@@ -113,15 +118,16 @@ impl Served for TgtUnits {
         self.tgt.signal(signal)
     }
 
-    fn port(&self) -> u16 {
-        self.tgt.port
+    fn replace(&mut self) -> Result<Option<Garbage>> {
+        self.stop()?;
+        Garbage::at(self.tgt.port, None).map(Some)
     }
 
     fn document(&self) -> String {
         self.tgt.document(Self::TYPE, TARGET)
     }
 
-    async fn set_secret(&self, world: &World) -> Result<()> {
+    async fn equip(&self, world: &World) -> Result<()> {
         set_password(world, PASSWORD).await
     }
 
@@ -153,8 +159,9 @@ impl Served for Bricks {
         self.0.signal(signal)
     }
 
-    fn port(&self) -> u16 {
-        24_007
+    fn replace(&mut self) -> Result<Option<Garbage>> {
+        self.stop()?;
+        Garbage::at(server::PORT, self.network()).map(Some)
     }
 
     fn network(&self) -> Option<u32> {
@@ -165,13 +172,67 @@ impl Served for Bricks {
         gluster::document(Self::TYPE, &self.0, "/", "")
     }
 
-    async fn set_secret(&self, _world: &World) -> Result<()> {
+    async fn equip(&self, _world: &World) -> Result<()> {
         Ok(())
     }
 
     async fn volume(&self, pool: &PoolProxy<'_>, moment: Moment) -> Result<String> {
         let name = moment.word().to_owned();
         if !self.0.files()?.contains(&name) {
+            pool.create_volume(&name, 8 << 20, &none()).await?;
+        }
+        Ok(name)
+    }
+}
+
+/// vstorage: clusters that are fakes. What is mounted hangs whatever is wrong with them: what Virtuozzo's client makes of it is
+/// not known.
+pub(super) struct Mounts {
+    clusters: Clusters,
+    directory: tempfile::TempDir,
+}
+
+impl Served for Mounts {
+    const TYPE: &'static str = "vstorage";
+    const QUICK: [Moment; 3] = [Moment::Active, Moment::Start, Moment::Start];
+    const WAITED_FOR: &'static str = "cluster cloud";
+
+    fn start() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        Ok(Self { clusters: Clusters::below(directory.path().join("clusters"))?, directory })
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.clusters.fail(clusters::Fault::Gone)
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.clusters.recover()
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        match signal {
+            Signal::SIGCONT => self.clusters.recover(),
+            _ => self.clusters.fail(clusters::Fault::Hang),
+        }
+    }
+
+    fn replace(&mut self) -> Result<Option<Garbage>> {
+        self.clusters.fail(clusters::Fault::Noise).map(|()| None)
+    }
+
+    fn document(&self) -> String {
+        // Each world mounts it for itself alone.
+        vstorage::document(Self::TYPE, clusters::CLUSTER, &self.directory.path().join("target"), "")
+    }
+
+    async fn equip(&self, world: &World) -> Result<()> {
+        self.clusters.reached_from(world)
+    }
+
+    async fn volume(&self, pool: &PoolProxy<'_>, moment: Moment) -> Result<String> {
+        let name = moment.word().to_owned();
+        if !self.clusters.files().join(&name).exists() {
             pool.create_volume(&name, 8 << 20, &none()).await?;
         }
         Ok(name)
