@@ -147,9 +147,7 @@ over() {
 
 # two_paths: a multipath device mpatha of two paths, and a pool of it; adapter: a pool of the adapter of the first.
 two_paths() {
-    printf '%s\n' 'defaults {' ' user_friendly_names yes' ' find_multipaths no' ' no_path_retry fail' '}' \
-        'blacklist {' ' devnode "^vd"' ' device {' '  vendor QEMU' ' }' '}' >/etc/multipath.conf
-    systemctl start multipathd
+    multipathd_runs
     define mpath --start <<XML
 <pool type='mpath'><name>mpath</name><target><path>/dev/mapper</path></target></pool>
 XML

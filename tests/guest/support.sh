@@ -94,6 +94,25 @@ drop_path() {
     echo 1 >"$path"
 }
 
+# multipathd_runs [VENDOR]: it does, and makes mpatha of what is found first at several paths, but for disks of QEMU's and of
+# a vendor. I/O that no path is left for fails.
+multipathd_runs() {
+    cat >/etc/multipath.conf <<CONF
+defaults {
+    user_friendly_names yes
+    find_multipaths no
+    no_path_retry fail
+}
+blacklist {
+    devnode "^vd"
+    device {
+        vendor "QEMU${1:+|$1}"
+    }
+}
+CONF
+    systemctl start multipathd.service
+}
+
 settle() { udevadm settle --timeout=60; }
 
 # bytes DEVICE: its size as the kernel has it.

@@ -137,20 +137,8 @@ scsi_name() { echo unit:0:0:0; }
 
 mpath_make() {
     adapters_in_memory
-    cat >/etc/multipath.conf <<CONF
-defaults {
-    user_friendly_names yes
-    find_multipaths no
-}
-blacklist {
-    devnode "^vd"
-    device {
-        vendor "QEMU|LIO-ORG"
-    }
-}
-CONF
+    multipathd_runs LIO-ORG
     systemctl --quiet --no-reload enable multipathd.service
-    systemctl start multipathd.service
     define "$1" --start <<XML
 <pool type='mpath'><name>$1</name><target><path>/dev/mapper</path></target></pool>
 XML

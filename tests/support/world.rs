@@ -176,15 +176,22 @@ impl World {
         Ok(())
     }
 
-    /// From now on qemu-img, when the daemon runs it, waits until it is let go.
-    pub fn delay_qemu_img(&self) -> Result<()> {
-        let script = "cd \"$0\"; cp \"$(command -v qemu-img)\" the-qemu-img
-            printf '#!/bin/sh\n: >%s/began\nwhile [ ! -e %s/go ]; do sleep 0.02; done\nexec %s/the-qemu-img \"$@\"\n' \
-                \"$0\" \"$0\" \"$0\" >before
-            chmod 755 before; mount --bind before \"$(command -v qemu-img)\"";
-        let output = self.inside("sh").args(["-ec", script]).arg(self.whole()).output()?;
+    /// Puts a shell script in the place of a program, to which that is `$real` and the host's directory `$here`.
+    pub fn replace_program(&self, program: &str, script: &str) -> Result<()> {
+        let put = "cd \"$0\"; path=$(command -v \"$1\"); cp \"$path\" \"the-$1\"
+            printf '#!/bin/sh\nhere=%s real=%s\n%s\n' \"$0\" \"$0/the-$1\" \"$2\" >\"before-$1\"
+            chmod 755 \"before-$1\"; mount --bind \"before-$1\" \"$path\"";
+        let mut command = self.inside("sh");
+        let output =
+            command.args(["-ec", put]).arg(self.whole()).args([program, script]).output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
+    }
+
+    /// From now on qemu-img, when the daemon runs it, waits until it is let go.
+    pub fn delay_qemu_img(&self) -> Result<()> {
+        let script = ": >\"$here/began\"; while [ ! -e \"$here/go\" ]; do sleep 0.02; done; exec \"$real\" \"$@\"";
+        self.replace_program("qemu-img", script)
     }
 
     /// Whether a qemu-img waits.

@@ -124,8 +124,20 @@ async fn clones_hold_their_snapshot(cluster: &Cluster) -> Result<()> {
     let left = cluster.snapshots("base")?;
     ensure!(left.len() == 1 && left[0].0 != snapshot && left[0].1, "{left:?}");
 
-    done(&world, "vol delete ceph/two").await?;
-    ensure!(cluster.snapshots("base")?.is_empty());
+    // Also when the daemon dies between the two.
+    let done_and_no_answer = "\"$real\" \"$@\" || exit
+        case \" $* \" in
+        *' rm '*) [ -e \"$here/removed\" ] || { : >\"$here/removed\"; exec sleep infinity; } ;;
+        esac";
+    world.replace_program("rbd", done_and_no_answer)?;
+    let two = world.volume(&pool.lookup_volume("two", &none()).await?).await?;
+    two.delete(&with("wait", 0_u64)).await?;
+    eventually("it is deleted", async || Ok(world.whole().join("removed").exists())).await?;
+    ensure!(cluster.images()? == ["base"] && cluster.snapshots("base")? == left);
+    world.end(Signal::SIGKILL).await?;
+    world.poold().await?;
+    eventually("its snapshot goes", async || Ok(cluster.snapshots("base")?.is_empty())).await?;
+    eventually("it is no volume", async || Ok(volume_names(&pool).await? == ["base"])).await?;
     done(&world, "vol delete ceph/base").await?;
     ensure!(cluster.images()?.is_empty());
     Ok(())

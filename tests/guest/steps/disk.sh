@@ -222,9 +222,7 @@ step a_disk_that_is_a_physical_volume
 a_multipath_map_is_a_disk_too() {
     local name=mpatha-part1 device=/dev/mapper/mpatha-part1
     scsi_debug num_tgts=1 vpd_use_hostno=0 add_host=2 dev_size_mb=64
-    printf '%s\n' 'defaults {' ' user_friendly_names yes' ' find_multipaths no' '}' \
-        'blacklist {' ' devnode "^vd"' ' device {' '  vendor QEMU' ' }' '}' >/etc/multipath.conf
-    systemctl start multipathd
+    multipathd_runs
     wait_for 60 "there is a map" test -e /dev/mapper/mpatha
     define mp --build --start <<XML
 <pool type='disk'><name>mp</name><source><device path='/dev/mapper/mpatha'/><format type='gpt'/></source>

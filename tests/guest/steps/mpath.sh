@@ -6,20 +6,7 @@
 has_paths() { is "$(poolctl --json vol show paths/mpatha | jq '."member-paths" | length')" "$1"; }
 
 two_paths_are_one_volume() {
-    cat >/etc/multipath.conf <<CONF
-defaults {
-    user_friendly_names yes
-    find_multipaths no
-    no_path_retry fail
-}
-blacklist {
-    devnode "^vd"
-    device {
-        vendor QEMU
-    }
-}
-CONF
-    systemctl start multipathd
+    multipathd_runs
     define paths --start <<XML
 <pool type='mpath'><name>paths</name><target><path>/dev/mapper</path></target></pool>
 XML

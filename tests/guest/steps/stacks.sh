@@ -47,19 +47,7 @@ scsi_disks_that_come_and_go() {
 }
 
 multipath_devices() {
-    cat >/etc/multipath.conf <<CONF
-defaults {
- user_friendly_names yes
- find_multipaths no
-}
-blacklist {
- devnode "^vd"
- device {
-  vendor QEMU
- }
-}
-CONF
-    systemctl start multipathd.service
+    multipathd_runs
     scsi_debug vpd_use_hostno=0 add_host=2 dev_size_mb=32
     wait_for 60 "both are paths of one device" has_two_paths
     qemu_opens /dev/mapper/mpatha raw $((32 << 20))
