@@ -102,12 +102,23 @@ impl<'a> Dataset<'a> {
         let mut lines = text.lines();
         let own = lines.next().and_then(|line| line.strip_prefix(self.zpool()));
         let members = lines.filter_map(|line| line.split_whitespace().next());
-        for member in members.filter(|member| member.starts_with("/dev/")) {
+        let members: Vec<_> = members.filter(|member| member.starts_with("/dev/")).collect();
+        for member in &members {
             let device = BlockDevice::at(Path::new(member)).ok();
             if let Some(why) = device.as_ref().and_then(BlockDevice::why_dead) {
                 let what = format!("device {member} of zpool {} {why}", self.zpool());
                 return Err(self.error(ErrorKind::Inaccessible, what));
             }
+        }
+        // ZFS may say ONLINE for long, and whatever writes then waits; a loss that it can make up for is its affair.
+        if let Some(gone) = members.first()
+            && members.iter().all(|member| !Path::new(member).exists())
+        {
+            let what = format!(
+                "device {gone} of zpool {} is gone, and none is left; bring it back, and see zpool status",
+                self.zpool()
+            );
+            return Err(self.error(ErrorKind::Inaccessible, what));
         }
         Ok(own.map(|health| health.trim().to_owned()))
     }

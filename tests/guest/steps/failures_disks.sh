@@ -102,8 +102,8 @@ vanishes_zfs() {
     zfs_on "$(disk scsi3)"
     poolctl vol create zfs/one 16M
     unplug scsi3
-    sees zfs poolctl vol create zfs/two 16M
     by_itself zfs inaccessible
+    sees zfs poolctl vol create zfs/two 16M
     sees zfs poolctl stop zfs
 }
 cause vanishes
