@@ -37,9 +37,13 @@ static UNDUMPED: AtomicBool = AtomicBool::new(false);
 /// Keeps the memory of this process, which secrets pass through, out of core dumps, and that of its programs. This one's
 /// only where it is root's: its programs open by path what it has open, which then takes a capability.
 pub fn keep_out_of_dumps() -> Result<()> {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
     let failed = |error: std::io::Error| Error::io("cannot keep out of core dumps", &error);
-    rustix::process::setrlimit(Resource::Core, none).map_err(|error| failed(error.into()))?;
+    // With a limit of 0 there is no file, but the program that core_pattern may name is given the memory; one byte is
+    // where Linux (fs/coredump.c) and systemd-coredump draw the line for that, too. A hard limit of 0 stays.
+    let most = rustix::process::getrlimit(Resource::Core).maximum;
+    let limit = Some(most.unwrap_or(1).min(1));
+    let limit = Rlimit { current: limit, maximum: limit };
+    rustix::process::setrlimit(Resource::Core, limit).map_err(|error| failed(error.into()))?;
     UNDUMPED.store(rustix::process::geteuid().is_root(), Ordering::Release);
     stay_out_of_dumps().map_err(failed)
 }

@@ -51,6 +51,42 @@ SH
     is "$(grep -c '^refused: ' /run/trial)/$(grep -c '^allowed: ' /run/trial)" 11/9
 }
 
+# A core dump would have secrets. The kernel gives them to a program here, as systemd-coredump is one, and 0 as their greatest
+# size does not keep it from that.
+nothing_of_it_is_in_a_core_dump() {
+    local pattern before
+    pattern=$(cat /proc/sys/kernel/core_pattern)
+    mkdir /var/tmp/cores
+    echo '|/bin/cp /dev/stdin /var/tmp/cores/%e' >/proc/sys/kernel/core_pattern
+    # One that it is not kept from.
+    not prlimit --core=0 python3 -c 'import os; os.abort()'
+    wait_for 20 "the other is dumped" test -s /var/tmp/cores/python3
+
+    # A program of its.
+    mv /usr/bin/qemu-img /usr/bin/qemu-img.real
+    printf '#!/usr/bin/python3\nimport os\nopen("/var/tmp/cores.began", "w")\nos.abort()\n' >/usr/bin/qemu-img
+    chmod 755 /usr/bin/qemu-img
+    rm /var/tmp/cores/*
+    define cores --build --start <<XML
+<pool type='dir'><name>cores</name><target><path>/srv/cores</path></target></pool>
+XML
+    not poolctl vol create cores/one 1M --format vdi
+    mv /usr/bin/qemu-img.real /usr/bin/qemu-img
+    test -e /var/tmp/cores.began
+
+    # And it itself.
+    before=$(daemon_pid)
+    kill -ABRT "$before"
+    wait_for 30 "it has ended" not test -e "/proc/$before"
+    poolctl list
+    sleep 2
+    is "$(ls /var/tmp/cores)" ""
+    echo "$pattern" >/proc/sys/kernel/core_pattern
+    poolctl stop cores
+    poolctl delete cores
+    poolctl undefine cores
+}
+
 # All that a type's tools do they do in poold's confinement.
 all_of_a_type_works_in_it() {
     local pool=confined-$1
@@ -67,4 +103,5 @@ all_of_a_type_works_in_it() {
 
 step systemd_gives_the_unit_a_figure
 step what_the_unit_forbids_fails
+step nothing_of_it_is_in_a_core_dump
 long each all_of_a_type_works_in_it
