@@ -146,6 +146,10 @@ impl Cluster {
         for (_, pid) in self.daemons()? {
             kill(pid, signal)?;
         }
+        if signal == Signal::SIGCONT {
+            // Its leases have lapsed, and alone it may never renew one: what came in between waits for ever then.
+            self.admin("ceph", &["osd", "down", "0"])?;
+        }
         Ok(())
     }
 
