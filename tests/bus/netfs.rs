@@ -58,23 +58,34 @@ fn needs_a_kernel_without_nfs(server: &Ganesha) -> Result<()> {
     Ok(())
 }
 
-/// That a start that failed left nothing: no mount, no program, nothing to be undone, no file.
-fn nothing_is_left(world: &World) -> Result<()> {
+/// That a start that failed leaves nothing: no mount, no program, nothing to be undone, no file. A program that was given up
+/// has been killed, and may not be gone yet.
+async fn nothing_is_left(world: &World) -> Result<()> {
+    let mut left = Vec::new();
+    let gone = eventually("nothing of it is left", async || {
+        left = what_is_left(world)?;
+        Ok(left.is_empty())
+    });
+    gone.await.with_context(|| format!("{left:?}"))
+}
+
+fn what_is_left(world: &World) -> Result<Vec<String>> {
     let table = world.inside("cat").arg("/proc/self/mountinfo").output()?;
     let table = String::from_utf8(table.stdout)?;
     ensure!(table.contains("/run/dbus"), "the table is the daemon's");
     let pools = world.pools().display().to_string();
-    ensure!(!table.contains(&pools) && !table.contains(" nfs"), "{table}");
+    let is_ours = |row: &&str| row.contains(&pools) || row.contains(" nfs");
+    let mut left: Vec<String> = table.lines().filter(is_ours).map(str::to_owned).collect();
     for process in std::fs::read_dir("/proc")? {
         let line = std::fs::read(process?.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
-        ensure!(!line.contains("mount.nfs") && !line.contains("showmount"), "{line} runs still");
+        left.extend((line.contains("mount.nfs") || line.contains("showmount")).then_some(line));
     }
     for directory in ["var/lib/poold/jobs", "run/poold/private"] {
-        let left = std::fs::read_dir(world.data(directory)).into_iter().flatten().count();
-        ensure!(left == 0, "{left} things are left in {directory}");
+        let files = std::fs::read_dir(world.data(directory)).into_iter().flatten();
+        left.extend(files.flatten().map(|file| file.path().display().to_string()));
     }
-    Ok(())
+    Ok(left)
 }
 
 pub async fn exports_of_a_server_are_found() -> Result<()> {
@@ -173,7 +184,7 @@ pub async fn a_server_that_is_dead_is_given_up_and_holds_up_nobody() -> Result<(
     let errors = errors.context("frozen")?;
     calls?;
     ensure!(kinds(&errors) == [ErrorKind::TimedOut, ErrorKind::Inaccessible], "{errors:?}");
-    nothing_is_left(&world)?;
+    nothing_is_left(&world).await?;
 
     // Something else where the server was, which rpcbind goes on naming.
     server.kill_server()?;
@@ -192,7 +203,7 @@ pub async fn a_server_that_is_dead_is_given_up_and_holds_up_nobody() -> Result<(
     let errors = both_fail(&world, &pool).await.context("stopped")?;
     ensure!(kinds(&errors) == [ErrorKind::Inaccessible; 2], "{errors:?}");
     ensure!(errors[1].message().contains("Connection refused"), "{errors:?}");
-    nothing_is_left(&world)?;
+    nothing_is_left(&world).await?;
 
     server.start_again()?;
     done(&world, "sources netfs --host 127.0.0.1 --source-format nfs").await?;
@@ -211,7 +222,7 @@ pub async fn a_kernel_without_the_file_system_says_so_and_nothing_is_left() -> R
         let said = refused.message();
         ensure!(said.contains(&name) && said.contains("kernel has no file system nfs"), "{said}");
         ensure!(pool.state().await? == "inactive" && pool.last_error().await?.1 == said);
-        nothing_is_left(&world)?;
+        nothing_is_left(&world).await?;
         pool.undefine(&none()).await?;
     }
     Ok(())
@@ -247,7 +258,7 @@ pub async fn a_pool_that_is_started_at_boot_waits_for_its_server() -> Result<()>
         Ok(pool.waiting_for().await?.is_empty() && pool.next_try().await? == 0)
     })
     .await?;
-    nothing_is_left(&world)
+    nothing_is_left(&world).await
 }
 
 pub async fn the_password_of_a_share_is_seen_nowhere_while_it_is_mounted_in_vain() -> Result<()> {
@@ -276,6 +287,6 @@ pub async fn the_password_of_a_share_is_seen_nowhere_while_it_is_mounted_in_vain
         ensure!(refused.message().contains("kernel has no file system cifs"), "{refused}");
         said.push(refused.message().to_owned());
     }
-    nothing_is_left(&world)?;
+    nothing_is_left(&world).await?;
     watch.nowhere(&world, &said).await
 }
