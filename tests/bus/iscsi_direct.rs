@@ -3,12 +3,21 @@
 use super::poolctl::{done, fails, noise, status_of};
 use super::support::leaks::Watch;
 use super::support::tgt::{OTHER, PASSWORD, TARGET, Tgt, set_password};
-use super::support::world::{World, none, volume_names};
+use super::support::world::{World, eventually, none, volume_names};
 use anyhow::{Context, Result, bail, ensure};
 use poold::client::PoolProxy;
 use poold::model::ErrorKind;
 
 const MIB: u64 = 1 << 20;
+
+/// Reads a pool until its password was seen where it may be, which it is for moments.
+async fn read_until_it_was_seen(pool: &PoolProxy<'_>, watch: &Watch) -> Result<()> {
+    eventually("it is seen where it may be", async || {
+        pool.refresh(&none()).await?;
+        Ok(watch.has_seen_it())
+    })
+    .await
+}
 
 pub async fn units_serve_without_the_kernel() -> Result<()> {
     let world = World::start_with("log-level = \"trace\"\n").await?;
@@ -47,6 +56,7 @@ pub async fn units_serve_without_the_kernel() -> Result<()> {
     tgt.admin("--mode logicalunit --op delete --tid 2 --lun 1")?;
     pool.refresh(&none()).await?;
     ensure!(volume_names(&pool).await? == ["unit:0:0:3", "unit:0:0:4"]);
+    read_until_it_was_seen(&pool, &watch).await?;
     watch.nowhere(&world, &[]).await?;
     pool.stop(&none()).await?;
     Ok(())
@@ -112,6 +122,7 @@ pub async fn a_portal_may_ask_for_a_password_before_it_tells_of_targets() -> Res
     let pool = world.define(&document).await?;
     pool.start(&none()).await?;
     ensure!(volume_names(&pool).await?.len() == 2);
+    read_until_it_was_seen(&pool, &watch).await?;
     watch.nowhere(&world, &said).await?;
     pool.stop(&none()).await?;
     Ok(())

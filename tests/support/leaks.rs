@@ -33,6 +33,8 @@ pub struct Watch {
     trusted: bool,
     since: SystemTime,
     end: Arc<AtomicBool>,
+    /// Whether it was in the variable.
+    trusted_seen: Arc<AtomicBool>,
     looking: Option<JoinHandle<Seen>>,
     /// A process that shows something on purpose.
     decoy: Child,
@@ -67,19 +69,27 @@ impl Watch {
     fn begin(secret: &str, trusted: Option<&'static str>) -> Result<Self> {
         ensure!(secret.len() > 7, "it may be anywhere by chance");
         let decoy = decoy()?;
-        let end = Arc::new(AtomicBool::new(false));
+        let (end, trusted_seen) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         let (value, ended) = (secret.to_owned(), Arc::clone(&end));
+        let there = Arc::clone(&trusted_seen);
         let looking = std::thread::spawn(move || {
             let mut seen = Seen::default();
             while !ended.load(Ordering::Acquire) {
                 look(&value, trusted, &mut seen);
+                there.store(seen.trusted, Ordering::Release);
                 std::thread::sleep(PAUSE);
             }
             seen
         });
         let since = SystemTime::now() - Duration::from_secs(2);
-        let secret = secret.to_owned();
-        Ok(Self { secret, trusted: trusted.is_some(), since, end, looking: Some(looking), decoy })
+        let (secret, trusted) = (secret.to_owned(), trusted.is_some());
+        let looking = Some(looking);
+        Ok(Self { secret, trusted, since, end, trusted_seen, looking, decoy })
+    }
+
+    /// Whether it was seen by now in the environment that it may be in, where it is for moments only.
+    pub fn has_seen_it(&self) -> bool {
+        self.trusted_seen.load(Ordering::Acquire)
     }
 
     /// Ends, and fails when it was or is to be seen: in arguments or environments, in files that were written meanwhile,
