@@ -98,10 +98,9 @@ impl Admin<'_> {
             status => Err(failure(status, &what)),
         };
         let Output { status, stderr, .. } = login(&[])?;
-        let in_passing = portals.iter().filter(|at| refusal(&stderr, at) == Some(LOGIN_FAILED));
-        let again = in_passing.map(|portal| {
+        let refused = portals.iter().filter_map(|at| Some((at, refusal(&stderr, at)?)));
+        let ends = refused.map(|(portal, mut status)| {
             let portal = portal.to_string();
-            let mut status = LOGIN_FAILED;
             for _ in 0..TRIES {
                 if status == LOGIN_FAILED {
                     status = login(&["-p", &portal])?.status;
@@ -109,10 +108,10 @@ impl Admin<'_> {
             }
             ended(status)
         });
-        let again: Vec<Result<()>> = again.collect();
-        match status {
-            LOGIN_FAILED if !again.is_empty() => again.into_iter().collect(),
-            status => ended(status),
+        let ends: Vec<Result<()>> = ends.collect();
+        match ends.is_empty() {
+            true => ended(status),
+            false => ends.into_iter().collect(),
         }
     }
 

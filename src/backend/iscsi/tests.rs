@@ -298,6 +298,11 @@ fn a_login_that_failed_in_passing_is_tried_again_at_its_portal_alone() {
         log_in(&two, &[of("192.0.2.1", 8), second], (8, 1)),
         (inaccessible, "all [fe80::2]:3260".to_owned())
     );
+    // Nor does it hide one that refuses for good.
+    assert_eq!(
+        log_in(&two, &[first, of("fe80::2", 24)], (5, 1)),
+        (Err(ErrorKind::AuthenticationFailed), "all 192.0.2.1:3260".to_owned())
+    );
     assert_eq!(
         log_in(&two, &[of("192.0.2.1", 24), second], (24, 1)),
         (Err(ErrorKind::AuthenticationFailed), "all [fe80::2]:3260".to_owned())
