@@ -211,6 +211,7 @@ const CASES: &[runner::Case] = cases![
     vstorage::{
         a_cluster_serves_files_from_definition_to_end,
         what_is_wrong_with_a_cluster_says_so,
+        a_cluster_that_does_not_answer_is_waited_for,
         ploop_volumes_are_directories_with_an_image,
     },
 ];

@@ -2,8 +2,8 @@
 //! cannot be installed. The images are such as QEMU reads.
 
 use super::poolctl::{done, fails, noise, status_of};
-use super::support::vstorage::{CLUSTER, Clusters};
-use super::support::world::{World, eventually, none, volume_names};
+use super::support::vstorage::{CLUSTER, Clusters, Fault};
+use super::support::world::{World, eventually, none, volume_names, with};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
@@ -12,10 +12,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
+/// Clusters are waited for in tests: not long.
+const CONFIGURATION: &str =
+    "[timeouts]\nstart = \"3s\"\nretry-first = \"500ms\"\nretry-longest = \"1s\"\n";
 
 /// A world with the fakes, and the cluster that is there.
 async fn with_cluster() -> Result<(World, Clusters)> {
-    let world = World::start().await?;
+    let world = World::start_with(CONFIGURATION).await?;
     let clusters = Clusters::below(world.pools().join("clusters"))?;
     clusters.reached_from(&world)?;
     Ok((world, clusters))
@@ -117,6 +120,27 @@ pub async fn what_is_wrong_with_a_cluster_says_so() -> Result<()> {
     eventually("it is back", async || Ok(pool.state().await? == "active")).await?;
     pool.stop(&none()).await?;
     ensure!(cluster.exists());
+    Ok(())
+}
+
+pub async fn a_cluster_that_does_not_answer_is_waited_for() -> Result<()> {
+    let (world, clusters) = with_cluster().await?;
+    let pool = define(&world, "vz", CLUSTER, "").await?;
+    for (fault, said) in [
+        (Fault::Hang, "cluster cloud does not answer"),
+        (Fault::Noise, "cannot mount vstorage://cloud"),
+    ] {
+        clusters.fail(fault)?;
+        let refused = pool.start(&with("retry", true)).await.expect_err("nobody answers");
+        ensure!(refused.kind() == ErrorKind::Inaccessible, "{refused}");
+        ensure!(refused.message().contains(said), "{refused}");
+        eventually("it is tried again", async || Ok(pool.next_try().await? > 0)).await?;
+        ensure!(mounted(&world, "vz")?.is_none());
+        clusters.recover()?;
+        eventually("it is active", async || Ok(pool.state().await? == "active")).await?;
+        ensure!(pool.last_error().await?.0.is_empty());
+        pool.stop(&none()).await?;
+    }
     Ok(())
 }
 
