@@ -228,7 +228,7 @@ pub async fn a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force() -
     pool.start(&none()).await?;
     let files = world.active_pool("files").await?;
     pool.create_volume("one", MIB, &none()).await?;
-    server.signal(Signal::SIGSTOP)?;
+    server.freeze()?;
     let frozen = async {
         let refused = pool.refresh(&with("wait", u64::MAX)).await;
         ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
@@ -239,7 +239,7 @@ pub async fn a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force() -
         anyhow::Ok(())
     };
     let frozen = frozen.await;
-    server.signal(Signal::SIGCONT)?;
+    server.thaw()?;
     frozen?;
     eventually("it starts again", async || Ok(pool.start(&none()).await.is_ok())).await?;
     ensure!(volume_names(&pool).await? == ["one"]);

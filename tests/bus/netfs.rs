@@ -9,7 +9,6 @@ use super::support::others::Others;
 use super::support::runner::Skip;
 use super::support::world::{World, eventually, none, with};
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 use poold::model::{Error, ErrorKind};
 use std::path::Path;
@@ -178,9 +177,9 @@ pub async fn a_server_that_is_dead_is_given_up_and_holds_up_nobody() -> Result<(
     let others = Others::beside(&world, &pool).await?;
     let kinds = |errors: &[Error; 2]| [errors[0].kind(), errors[1].kind()];
 
-    server.signal(Signal::SIGSTOP);
+    server.freeze();
     let (errors, calls) = tokio::join!(both_fail(&world, &pool), others.a_thousand_calls());
-    server.signal(Signal::SIGCONT);
+    server.thaw();
     let errors = errors.context("frozen")?;
     calls?;
     ensure!(kinds(&errors) == [ErrorKind::TimedOut, ErrorKind::Inaccessible], "{errors:?}");

@@ -1,8 +1,9 @@
 //! Pools of type sheepdog, by a `dog` that is a fake (tests/support/fakes/dog): no Sheepdog can be installed. It
 //! answers as recorded from a real one.
 
-use super::matrix::{Expected, Fault, Moment, plain};
+use super::matrix::{Expected, Moment, plain};
 use super::poolctl::{done, fails, status_of};
+use super::support::fault::Fault;
 use super::support::others::Others;
 use super::support::world::{World, eventually, none, volume_names, with};
 use anyhow::{Context, Result, ensure};
@@ -139,25 +140,21 @@ pub async fn a_cluster_that_is_gone_is_inaccessible_and_comes_back() -> Result<(
     let world = World::start_with(CONFIGURATION).await?;
     let cluster = Cluster::of(&world)?;
     let pool = define(&world, "<host name='127.0.0.1' port='7000'/>").await?;
-    cluster.set("down", Some(""))?;
+    cluster.set(Fault::Stopped.word(), Some(""))?;
     let refused = pool.start(&none()).await.expect_err("it is down");
     ensure!(refused.kind() == ErrorKind::Inaccessible && refused.message().contains("7000"));
-    cluster.set("down", None)?;
+    cluster.set(Fault::Stopped.word(), None)?;
     pool.start(&none()).await?;
     pool.create_volume("one", MIB, &none()).await?;
-    cluster.set("down", Some(""))?;
+    cluster.set(Fault::Stopped.word(), Some(""))?;
     let refused = pool.refresh(&none()).await;
     ensure!(refused.is_err_and(|error| error.kind() == ErrorKind::Inaccessible));
     ensure!(pool.state().await? == "inaccessible" && volume_names(&pool).await? == ["one"]);
-    cluster.set("down", None)?;
+    cluster.set(Fault::Stopped.word(), None)?;
     eventually("it is active again", async || Ok(pool.state().await? == "active")).await?;
     done(&world, "vol delete sheep/one").await?;
     Ok(())
 }
-
-/// What is wrong with the cluster, and how the fake is told.
-const FAULTS: [(Fault, &str); 3] =
-    [(Fault::Stopped, "down"), (Fault::Frozen, "hang"), (Fault::Garbage, "noise")];
 
 /// What the pool says, as docs/dead-servers.md has it: an error, a state, the end of a creation and a message.
 fn as_the_page_has_it(kind: ErrorKind, state: &str, creation: &str, said: &str) -> String {
@@ -177,7 +174,7 @@ fn check(fault: Fault, moment: Moment, seen: &str) -> Result<()> {
 
 pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<()> {
     let forever = with("wait", u64::MAX);
-    for (fault, file) in FAULTS {
+    for fault in Fault::ALL {
         let world =
             World::start_with(&format!("{CONFIGURATION}refresh = \"2s\"\nstart = \"2s\"\n"))
                 .await?;
@@ -185,7 +182,7 @@ pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<
         let data = world.data("").display().to_string();
         let pool = define(&world, "<host name='127.0.0.1'/>").await?;
         let back = async || {
-            cluster.set(file, None)?;
+            cluster.set(fault.word(), None)?;
             eventually("it is active again", async || {
                 Ok(pool.state().await? == "active" && pool.last_error().await?.0.is_empty())
             })
@@ -201,7 +198,7 @@ pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<
             Ok((ErrorKind::from_dbus_name(&name).context("an odd error")?, said))
         };
 
-        cluster.set(file, Some(""))?;
+        cluster.set(fault.word(), Some(""))?;
         pool.set_autostart(true, &none()).await?;
         world.manager().await?.autostart(&none()).await?;
         eventually("it says what it waits for", async || {
@@ -215,7 +212,7 @@ pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<
 
         pool.create_volume("one", MIB, &none()).await?;
         let others = Others::beside(&world, &pool).await?;
-        cluster.set(file, Some(""))?;
+        cluster.set(fault.word(), Some(""))?;
         let (refreshed, calls) = tokio::join!(pool.refresh(&forever), others.a_thousand_calls());
         calls?;
         let refused = refreshed.err().context("it was read")?;
@@ -228,7 +225,7 @@ pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<
         )?;
         back().await.context("while it was active")?;
 
-        cluster.set(file, Some(""))?;
+        cluster.set(fault.word(), Some(""))?;
         let made = pool.create_volume("two", MIB, &forever).await;
         let made = made.err().context("it was made")?.kind();
         let made = as_the_page_has_it(made, "", "", "");
@@ -244,7 +241,7 @@ pub async fn a_dead_cluster_says_what_the_page_of_dead_servers_says() -> Result<
         back().await.context("in a creation")?;
         ensure!(volume_names(&pool).await? == ["one"] && cluster.images()?.len() == 1);
 
-        cluster.set(file, Some(""))?;
+        cluster.set(fault.word(), Some(""))?;
         world.end(Signal::SIGKILL).await?;
         world.manager().await?.version().await?;
         let (kind, said) = last("inaccessible").await?;

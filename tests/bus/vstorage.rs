@@ -2,7 +2,8 @@
 //! cannot be installed. The images are such as QEMU reads.
 
 use super::poolctl::{done, fails, noise, status_of};
-use super::support::vstorage::{CLUSTER, Clusters, Fault};
+use super::support::fault::Fault;
+use super::support::vstorage::{CLUSTER, Clusters};
 use super::support::world::{World, eventually, none, volume_names, with};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -127,8 +128,8 @@ pub async fn a_cluster_that_does_not_answer_is_waited_for() -> Result<()> {
     let (world, clusters) = with_cluster().await?;
     let pool = define(&world, "vz", CLUSTER, "").await?;
     for (fault, said) in [
-        (Fault::Hang, "cluster cloud does not answer"),
-        (Fault::Noise, "cannot mount vstorage://cloud"),
+        (Fault::Frozen, "cluster cloud does not answer"),
+        (Fault::Garbage, "cannot mount vstorage://cloud"),
     ] {
         clusters.fail(fault)?;
         let refused = pool.start(&with("retry", true)).await.expect_err("nobody answers");

@@ -141,6 +141,15 @@ group_xml() {
 volume() { poolctl --json vol show "$1" | jq -r ".[\"$2\"]"; }
 pool_property() { poolctl --json show "$1" | jq -r ".[\"$2\"]"; }
 
+# goes_in_and_out POOL/NAME BYTES PATH: noise that is uploaded, which stays in $work/data, is what a path to the volume has
+# then, and what comes back. (BYTES as head, cmp and poolctl all read them: 4M.)
+goes_in_and_out() {
+    head -c "$2" /dev/urandom >"$work/data"
+    poolctl vol upload "$1" "$work/data"
+    cmp -n "$2" "$work/data" "$3"
+    poolctl vol download "$1" --length "$2" - | cmp - "$work/data"
+}
+
 # has_volumes POOL NAME...: these and no others, in this order.
 has_volumes() {
     local pool=$1

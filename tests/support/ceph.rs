@@ -141,16 +141,21 @@ impl Cluster {
         Ok(output.stdout)
     }
 
-    /// Freezes all of it, or lets it go on.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        for (_, pid) in self.daemons()? {
-            kill(pid, signal)?;
-        }
-        if signal == Signal::SIGCONT {
-            // Its leases have lapsed, and alone it may never renew one: what came in between waits for ever then.
-            self.admin("ceph", &["osd", "down", "0"])?;
-        }
+    /// Has all of it answer nothing.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Has it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)?;
+        // Its leases have lapsed, and alone it may never renew one: what came in between waits for ever then.
+        self.admin("ceph", &["osd", "down", "0"])?;
         Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemons()?.into_iter().try_for_each(|(_, pid)| Ok(kill(pid, signal)?))
     }
 
     /// Ends all of it in order, so that it keeps what it has.

@@ -55,8 +55,18 @@ impl Ganesha {
         Ok(())
     }
 
+    /// Has both answer nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Has them go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Sends a signal to those of both that are there.
-    pub fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         for daemon in &self.daemons {
             let _ = kill(*daemon, signal);
         }

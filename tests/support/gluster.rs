@@ -83,8 +83,17 @@ impl Gluster {
         self.pid_files()?.into_iter().try_for_each(|file| Ok(std::fs::remove_file(file)?))
     }
 
-    /// Sends the server and the bricks a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    /// Has the server and the bricks answer nothing.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Has them go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         for file in self.pid_files()? {
             let pid = std::fs::read_to_string(&file)?;
             // One brick's process may serve several volumes.

@@ -12,8 +12,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -33,9 +33,8 @@ pub struct Watch {
     trusted: bool,
     since: SystemTime,
     end: Arc<AtomicBool>,
-    /// Whether it was in the variable.
-    trusted_seen: Arc<AtomicBool>,
-    looking: Option<JoinHandle<Seen>>,
+    seen: Arc<Mutex<Seen>>,
+    looking: Option<JoinHandle<()>>,
     /// A process that shows something on purpose.
     decoy: Child,
 }
@@ -69,34 +68,31 @@ impl Watch {
     fn begin(secret: &str, trusted: Option<&'static str>) -> Result<Self> {
         ensure!(secret.len() > 7, "it may be anywhere by chance");
         let decoy = decoy()?;
-        let (end, trusted_seen) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let (value, ended) = (secret.to_owned(), Arc::clone(&end));
-        let there = Arc::clone(&trusted_seen);
+        let (end, seen) = <(Arc<AtomicBool>, Arc<Mutex<Seen>>)>::default();
+        let (value, ended, shared) = (secret.to_owned(), Arc::clone(&end), Arc::clone(&seen));
         let looking = std::thread::spawn(move || {
-            let mut seen = Seen::default();
             while !ended.load(Ordering::Acquire) {
-                look(&value, trusted, &mut seen);
-                there.store(seen.trusted, Ordering::Release);
+                look(&value, trusted, &mut shared.lock().unwrap());
                 std::thread::sleep(PAUSE);
             }
-            seen
         });
         let since = SystemTime::now() - Duration::from_secs(2);
         let (secret, trusted) = (secret.to_owned(), trusted.is_some());
         let looking = Some(looking);
-        Ok(Self { secret, trusted, since, end, trusted_seen, looking, decoy })
+        Ok(Self { secret, trusted, since, end, seen, looking, decoy })
     }
 
     /// Whether it was seen by now in the environment that it may be in, where it is for moments only.
     pub fn has_seen_it(&self) -> bool {
-        self.trusted_seen.load(Ordering::Acquire)
+        self.seen.lock().unwrap().trusted
     }
 
     /// Ends, and fails when it was or is to be seen: in arguments or environments, in files that were written meanwhile,
     /// in what the service says of all it has, in its memory, or in `said`, what it answered.
     pub async fn nowhere(mut self, world: &World, said: &[String]) -> Result<()> {
         self.end.store(true, Ordering::Release);
-        let seen = self.looking.take().context("it ended before")?.join().unwrap();
+        self.looking.take().context("it ended before")?.join().unwrap();
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
         ensure!(seen.secret.is_empty(), "it was seen: {:?}", seen.secret);
         let both = seen.decoy.contains("cmdline") && seen.decoy.contains("environ");
         ensure!(seen.looks > 1 && both, "{} looks saw {:?} of the decoy", seen.looks, seen.decoy);

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod call;
 pub mod caller;
 pub mod ceph;
+pub mod fault;
 pub mod ganesha;
 pub mod garbage;
 pub mod gluster;

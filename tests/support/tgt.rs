@@ -79,8 +79,17 @@ impl Tgt {
         self.make_targets()
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    /// Has it answer nothing.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Has it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(self.daemon.id().cast_signed()), signal)?)
     }
 

@@ -1,6 +1,7 @@
 //! Clusters of Virtuozzo Storage that are fakes: directories, and a `vstorage-mount` (tests/support/fakes) that mounts
 //! them, as Virtuozzo's own cannot be installed.
 
+use super::fault::Fault;
 use super::runner::Skip;
 use super::world::World;
 use anyhow::Result;
@@ -13,17 +14,6 @@ pub const CLUSTER: &str = "cloud";
 
 /// The clusters, and the processes that serve where they are mounted.
 pub struct Clusters(PathBuf);
-
-/// What is wrong with all of them.
-#[derive(Debug, Clone, Copy)]
-pub enum Fault {
-    /// There are none.
-    Gone,
-    /// They do not answer.
-    Hang,
-    /// They answer with what no cluster would.
-    Noise,
-}
 
 impl Clusters {
     /// The clusters of a directory, which is made; a skip where nothing can serve them.
@@ -49,12 +39,7 @@ impl Clusters {
 
     /// Has all of them fail: what mounts them says so, and what is mounted hangs.
     pub fn fail(&self, fault: Fault) -> Result<()> {
-        let word = match fault {
-            Fault::Gone => "gone",
-            Fault::Hang => "hang",
-            Fault::Noise => "noise",
-        };
-        std::fs::write(self.0.join(".fault"), word)?;
+        std::fs::write(self.0.join(".fault"), fault.word())?;
         self.signal(Signal::SIGSTOP)
     }
 
@@ -65,7 +50,7 @@ impl Clusters {
     }
 
     /// Sends all processes that serve them a signal.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    fn signal(&self, signal: Signal) -> Result<()> {
         for entry in std::fs::read_dir(&self.0)? {
             let name = entry?.file_name();
             let Some(client) = name.to_str().and_then(|name| name.strip_prefix(".client-")) else {

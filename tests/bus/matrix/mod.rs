@@ -9,40 +9,17 @@ mod cell;
 mod servers;
 mod table;
 
+use super::support::fault::Fault;
 use super::support::garbage::Garbage;
 use super::support::runner::{Skip, fail, pass_with, skip};
 use anyhow::{Result, anyhow, bail, ensure};
 use cell::Cell;
 pub(super) use cell::plain;
 use futures_util::future::join_all;
-use nix::sys::signal::Signal;
 use servers::{Bricks, Mounts, Rbd, Served, TgtUnits};
 use std::cell::RefCell;
 pub(super) use table::Expected;
 use tokio::sync::Mutex;
-
-/// What is wrong with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It has ended, and its port is refused.
-    Stopped,
-    /// It answers nothing.
-    Frozen,
-    /// Something else answers in its place.
-    Garbage,
-}
-
-impl Fault {
-    const ALL: [Self; 3] = [Self::Stopped, Self::Frozen, Self::Garbage];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Frozen => "frozen",
-            Self::Garbage => "garbage",
-        }
-    }
-}
 
 /// When it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,14 +168,14 @@ async fn each(cells: &mut [Result<Cell>], step: impl AsyncFn(&mut Cell) -> Resul
 fn break_it<S: Served>(server: &mut S, fault: Fault) -> Result<Option<Garbage>> {
     match fault {
         Fault::Stopped => server.stop().map(|()| None),
-        Fault::Frozen => server.signal(Signal::SIGSTOP).map(|()| None),
+        Fault::Frozen => server.freeze().map(|()| None),
         Fault::Garbage => server.replace(),
     }
 }
 
 fn mend<S: Served>(server: &mut S, fault: Fault) -> Result<()> {
     match fault {
-        Fault::Frozen => server.signal(Signal::SIGCONT),
+        Fault::Frozen => server.thaw(),
         Fault::Stopped | Fault::Garbage => server.start_again(),
     }
 }

@@ -1,15 +1,15 @@
 //! The types of pool whose servers run here: a row of the matrix each.
 
 use super::super::support::ceph::{Cluster, cluster};
+use super::super::support::fault::Fault;
 use super::super::support::garbage::Garbage;
 use super::super::support::gluster::{self as server, Gluster};
 use super::super::support::tgt::{PASSWORD, TARGET, Tgt, set_password};
-use super::super::support::vstorage::{self as clusters, Clusters};
+use super::super::support::vstorage::{CLUSTER, Clusters};
 use super::super::support::world::{World, none};
 use super::super::{gluster, rbd, vstorage};
 use super::Moment;
 use anyhow::Result;
-use nix::sys::signal::Signal;
 use poold::client::PoolProxy;
 
 /// A type of pool, with a server of its own.
@@ -27,8 +27,10 @@ pub(super) trait Served: Sized {
     fn stop(&mut self) -> Result<()>;
     /// Starts all of it again, with what it had, where it was.
     fn start_again(&mut self) -> Result<()>;
-    /// Sends a signal to all of it.
-    fn signal(&self, signal: Signal) -> Result<()>;
+    /// Has all of it answer nothing.
+    fn freeze(&self) -> Result<()>;
+    /// Has it go on.
+    fn thaw(&self) -> Result<()>;
     /// Ends all of it, and has noise answer in its place until what comes back is dropped.
     fn replace(&mut self) -> Result<Option<Garbage>>;
     /// A process in its network, where that is not the tests' own.
@@ -62,8 +64,12 @@ impl Served for Rbd {
         self.0.start_again()
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        self.0.signal(signal)
+    fn freeze(&self) -> Result<()> {
+        self.0.freeze()
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.0.thaw()
     }
 
     fn replace(&mut self) -> Result<Option<Garbage>> {
@@ -114,8 +120,12 @@ impl Served for TgtUnits {
         self.tgt.start_again()
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        self.tgt.signal(signal)
+    fn freeze(&self) -> Result<()> {
+        self.tgt.freeze()
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.tgt.thaw()
     }
 
     fn replace(&mut self) -> Result<Option<Garbage>> {
@@ -155,8 +165,12 @@ impl Served for Bricks {
         self.0.start()
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        self.0.signal(signal)
+    fn freeze(&self) -> Result<()> {
+        self.0.freeze()
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.0.thaw()
     }
 
     fn replace(&mut self) -> Result<Option<Garbage>> {
@@ -203,27 +217,28 @@ impl Served for Mounts {
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.clusters.fail(clusters::Fault::Gone)
+        self.clusters.fail(Fault::Stopped)
     }
 
     fn start_again(&mut self) -> Result<()> {
         self.clusters.recover()
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        match signal {
-            Signal::SIGCONT => self.clusters.recover(),
-            _ => self.clusters.fail(clusters::Fault::Hang),
-        }
+    fn freeze(&self) -> Result<()> {
+        self.clusters.fail(Fault::Frozen)
+    }
+
+    fn thaw(&self) -> Result<()> {
+        self.clusters.recover()
     }
 
     fn replace(&mut self) -> Result<Option<Garbage>> {
-        self.clusters.fail(clusters::Fault::Noise).map(|()| None)
+        self.clusters.fail(Fault::Garbage).map(|()| None)
     }
 
     fn document(&self) -> String {
         // Each world mounts it for itself alone.
-        vstorage::document(Self::TYPE, clusters::CLUSTER, &self.directory.path().join("target"), "")
+        vstorage::document(Self::TYPE, CLUSTER, &self.directory.path().join("target"), "")
     }
 
     async fn equip(&self, world: &World) -> Result<()> {

@@ -1,6 +1,7 @@
 //! docs/dead-servers.md, read.
 
-use super::{Fault, Moment};
+use super::super::support::fault::Fault;
+use super::Moment;
 use anyhow::{Context, Result};
 use std::path::Path;
 

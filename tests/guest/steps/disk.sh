@@ -50,16 +50,13 @@ a_disk_is_labelled_divided_and_emptied() {
     is "$(bytes "/dev/${name}2")" $((96 << 20))
     agrees "$pool" scsi0
 
-    head -c 64M /dev/urandom >"$work/content"
-    poolctl vol upload "$pool/${name}1" "$work/content"
-    cmp "$work/content" "/dev/${name}1"
-    poolctl vol download "$pool/${name}1" - | cmp - "$work/content"
+    goes_in_and_out "$pool/${name}1" 64M "/dev/${name}1"
     define copies --build --start <<XML
 <pool type='dir'><name>copies</name><target><path>/srv/copies</path></target></pool>
 XML
     poolctl vol clone "$pool/${name}1" copies/copy.qcow2 --format qcow2
     poolctl vol clone copies/copy.qcow2 "$pool/${name}3"
-    cmp "$work/content" "/dev/${name}3"
+    cmp "$work/data" "/dev/${name}3"
     poolctl vol wipe "$pool/${name}1"
     cmp -n $((64 << 20)) /dev/zero "/dev/${name}1"
     poolctl vol delete "$pool/${name}2"

@@ -83,10 +83,7 @@ data_goes_in_and_out_and_across() {
     define files --build --start <<XML
 <pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
 XML
-    head -c 4M /dev/urandom >/var/tmp/data
-    poolctl vol upload main/unit:0:0:1 /var/tmp/data
-    cmp -n $((4 << 20)) /var/tmp/data /srv/lio/main1
-    poolctl vol download main/unit:0:0:1 --length 4M - | cmp - /var/tmp/data
+    goes_in_and_out main/unit:0:0:1 4M /srv/lio/main1
     poolctl vol clone main/unit:0:0:2 files/copy.qcow2 --format qcow2
     qemu-img compare -f raw -F qcow2 "$(by_path 127.0.0.2:3260 $main 2)" /srv/files/copy.qcow2
     poolctl vol wipe main/unit:0:0:1

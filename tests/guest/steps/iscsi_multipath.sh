@@ -30,10 +30,7 @@ data_goes_through_it() {
     define files --build --start <<XML
 <pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
 XML
-    head -c 4M /dev/urandom >/var/tmp/data
-    poolctl vol upload paths/unit:0:0:0 /var/tmp/data
-    cmp -n $((4 << 20)) /var/tmp/data /srv/lio/unit0
-    poolctl vol download paths/unit:0:0:0 --length 4M - | cmp - /var/tmp/data
+    goes_in_and_out paths/unit:0:0:0 4M /srv/lio/unit0
     poolctl vol clone paths/unit:0:0:0 files/copy.raw
     cmp /srv/files/copy.raw /srv/lio/unit0
     qemu_opens $map raw $((64 << 20))
@@ -43,7 +40,7 @@ step data_goes_through_it
 what_uses_it_uses_the_unit() {
     hold $map raw
     refused Busy poolctl vol wipe paths/unit:0:0:0
-    refused Busy poolctl vol upload paths/unit:0:0:0 /var/tmp/data
+    refused Busy poolctl vol upload paths/unit:0:0:0 "$work/data"
     refused Busy poolctl stop paths
     is "$(sessions)" "$target $target"
     let_go $map
@@ -69,8 +66,7 @@ it_goes_with_its_paths() {
     wait_for 30 "the device is gone" not test -e $map
     poolctl start paths
     wait_for 60 "both are paths of one device" has_paths 2
-    poolctl vol upload paths/unit:0:0:0 /var/tmp/data
-    cmp -n $((4 << 20)) /var/tmp/data /srv/lio/unit0
+    goes_in_and_out paths/unit:0:0:0 4M /srv/lio/unit0
     poolctl stop paths
     poolctl undefine paths
 }

@@ -97,22 +97,17 @@ an_encrypted_volume_is_one_for_qemu() {
 step an_encrypted_volume_is_one_for_qemu
 
 content_goes_in_out_and_across() {
-    head -c "$(mib 64)" /dev/urandom >"$work/content"
-    poolctl vol upload vg/lin "$work/content"
-    cmp "$work/content" /dev/vg/lin
-    poolctl vol download vg/lin "$work/back"
-    cmp "$work/content" "$work/back"
-    rm "$work/back"
+    goes_in_and_out vg/lin 64M /dev/vg/lin
     define files --build --start <<XML
 <pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
 XML
     poolctl vol clone vg/lin files/copy.qcow2 --format qcow2
     qemu-img compare -f raw -F qcow2 /dev/vg/lin /srv/files/copy.qcow2
     poolctl vol clone files/copy.qcow2 vg/again --format raw
-    cmp "$work/content" /dev/vg/again
+    cmp "$work/data" /dev/vg/again
     is "$(lv vg/again lv_tags)" ""
     poolctl vol delete vg/again
-    rm "$work/content"
+    rm "$work/data"
 }
 step content_goes_in_out_and_across
 

@@ -23,9 +23,7 @@ XML
 step two_paths_are_one_volume
 
 data_goes_in_and_out() {
-    head -c 4M /dev/urandom >/var/tmp/data
-    poolctl vol upload paths/mpatha /var/tmp/data
-    poolctl vol download paths/mpatha --length 4M - | cmp - /var/tmp/data
+    goes_in_and_out paths/mpatha 4M /dev/mapper/mpatha
     poolctl vol wipe paths/mpatha
     cmp -n $((4 << 20)) /dev/zero /dev/mapper/mpatha
     hold /dev/mapper/mpatha raw
@@ -43,7 +41,7 @@ a_path_of_it_is_busy() {
 <target><path>/dev</path></target></pool>
 XML
     refused Busy poolctl vol wipe adapter/unit:0:0:0
-    refused Busy poolctl vol upload adapter/unit:0:0:0 /var/tmp/data
+    refused Busy poolctl vol upload adapter/unit:0:0:0 "$work/data"
     poolctl stop adapter
     poolctl undefine adapter
 }

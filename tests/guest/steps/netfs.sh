@@ -47,11 +47,7 @@ all_operations() {
     is "$(stat -c '%U %a %s' "$dir/raw")" "$owner 600 $((16 << 20))"
     poolctl vol create "$pool/image.qcow2" 64M --format qcow2
     qemu_opens "$dir/image.qcow2" qcow2 $((64 << 20))
-    head -c 16M /dev/urandom >"$work/data"
-    poolctl vol upload "$pool/raw" "$work/data"
-    cmp "$dir/raw" "$work/data"
-    poolctl vol download "$pool/raw" "$work/back"
-    cmp "$work/back" "$work/data"
+    goes_in_and_out "$pool/raw" 16M "$dir/raw"
     poolctl vol clone "$pool/raw" copy
     cmp "$dir/copy" "$work/data"
     poolctl vol clone "$pool/raw" copy.qcow2 --format qcow2

@@ -48,11 +48,7 @@ all_operations() {
     poolctl vol create "$pool/raw" 8M
     is "$(stat -c %s "$dir/raw")" $((8 << 20))
     poolctl vol create "$pool/image.qcow2" 64M --format qcow2
-    head -c 8M /dev/urandom >"$work/data"
-    poolctl vol upload "$pool/raw" "$work/data"
-    cmp "$dir/raw" "$work/data"
-    poolctl vol download "$pool/raw" "$work/back"
-    cmp "$work/back" "$work/data"
+    goes_in_and_out "$pool/raw" 8M "$dir/raw"
     poolctl vol clone "$pool/raw" copy
     poolctl vol clone "$pool/raw" copy.qcow2 --format qcow2
     qemu-img compare -f raw -F qcow2 "$dir/copy" "$dir/copy.qcow2"

@@ -37,14 +37,11 @@ data_goes_in_and_out_and_across() {
     define files --build --start <<XML
 <pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
 XML
-    head -c 8M /dev/urandom >/var/tmp/data
-    poolctl vol upload hba/unit:0:0:1 /var/tmp/data
-    cmp -n $((8 << 20)) /var/tmp/data "$(disk scsi1)"
-    poolctl vol download hba/unit:0:0:1 --length 8M - | cmp - /var/tmp/data
+    goes_in_and_out hba/unit:0:0:1 8M "$(disk scsi1)"
     poolctl vol clone hba/unit:0:0:1 files/copy.qcow2 --format qcow2
     qemu-img compare -f raw -F qcow2 "$(disk scsi1)" /srv/files/copy.qcow2
     poolctl vol wipe hba/unit:0:0:1
-    not cmp -n 4096 /var/tmp/data "$(disk scsi1)"
+    not cmp -n 4096 "$work/data" "$(disk scsi1)"
     cmp -n $((8 << 20)) /dev/zero "$(disk scsi1)"
     refused NotSupported poolctl vol create hba/new 1M
     refused NotSupported poolctl vol delete hba/unit:0:0:1
@@ -53,10 +50,10 @@ XML
 long step data_goes_in_and_out_and_across
 
 what_is_in_use_is_not_written() {
-    head -c 8M /dev/urandom >/var/tmp/data
+    head -c 8M /dev/urandom >"$work/data"
     mkfs.ext4 -q "$(disk scsi2)"
     mount "$(disk scsi2)" /mnt
-    refused Busy poolctl vol upload hba/unit:0:0:2 /var/tmp/data
+    refused Busy poolctl vol upload hba/unit:0:0:2 "$work/data"
     refused Busy poolctl vol wipe hba/unit:0:0:2
     umount /mnt
     hold "$(disk scsi2)" raw

@@ -63,16 +63,13 @@ data_goes_in_out_and_across() {
     define files --build --start <<XML
 <pool type='dir'><name>files</name><target><path>/srv/files</path></target></pool>
 XML
-    head -c 64M /dev/urandom >/var/tmp/data
-    poolctl vol upload tank/thick /var/tmp/data
-    cmp /var/tmp/data /dev/zvol/tank/thick
-    poolctl vol download tank/thick - | cmp - /var/tmp/data
+    goes_in_and_out tank/thick 64M /dev/zvol/tank/thick
     poolctl vol clone tank/thick files/copy.qcow2 --format qcow2
     poolctl vol clone files/copy.qcow2 tank/back
-    cmp /var/tmp/data /dev/zvol/tank/back
+    cmp "$work/data" /dev/zvol/tank/back
     # In the same zpool blocks are shared.
     poolctl vol clone tank/thick tank/shared
-    cmp /var/tmp/data /dev/zvol/tank/shared
+    cmp "$work/data" /dev/zvol/tank/shared
     [ "$(zfs get -Hp -o value used tank/shared)" -lt $((1 << 20)) ]
     refused Busy poolctl vol delete tank/thick
     poolctl vol delete tank/shared
