@@ -310,12 +310,14 @@ impl Actor {
             next.loaded = true;
             next.stale = false;
             next.last_refresh = now_micros();
+            let part_is_missing = condition.is_some();
             note(core, next, condition);
             core.gone = false;
-            match watch {
-                Some(watch) => core.follower = Some(live::follow(&self.shared, &self.pool, watch)),
-                None => drop(core.follower.take_if(|held| matches!(held, Follower::Return(_)))),
+            drop(core.follower.take_if(|held| matches!(held, Follower::Return(_))));
+            if let Some(watch) = watch {
+                core.follower = Some(live::follow(&self.shared, &self.pool, watch));
             }
+            live::follow_part(&self.shared, &self.pool, core, part_is_missing);
             let count = u64::try_from(next.volumes.len()).unwrap_or(u64::MAX);
             Ok(Results::from([("volumes", ResultValue::Number(count))]))
         })
@@ -340,6 +342,10 @@ impl Actor {
             match checked {
                 Ok((usage, condition)) => {
                     next.usage = usage;
+                    if !core.gone {
+                        let missing = condition.is_some();
+                        live::follow_part(&self.shared, &self.pool, core, missing);
+                    }
                     if condition.is_some() || !(core.gone || next.stale) {
                         next.last_error = condition;
                     }

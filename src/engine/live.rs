@@ -1,7 +1,8 @@
 //! Following the storage: what appears, changes and goes behind our back.
 //!
 //! A pool that is read gets a follower: of its directory's changes while its storage is there, of
-//! its return while it is not. The reader and the actor do the work; followers only tell them.
+//! its return while it is not, or while part of it is missing. The reader and the actor do the work;
+//! followers only tell them.
 
 use super::actor::Command;
 use super::devices;
@@ -40,6 +41,8 @@ pub(super) enum Follower {
     Changes(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
     /// Its return.
     Return(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
+    /// The return of a part that it serves without.
+    Part(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
 }
 
 /// Starts what follows all pools: the mount table, devices, the network, and the clock while somebody
@@ -177,14 +180,23 @@ pub(super) fn lost(
 /// Has somebody wait for storage that is gone.
 pub(super) fn follow_return(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core) {
     if core.gone && !matches!(core.follower, Some(Follower::Return(_))) {
-        core.follower = Some(await_return(shared, pool));
+        core.follower = Some(Follower::Return(await_return(shared, pool)));
     }
 }
 
-/// Follows the return of a pool's storage.
-fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
+/// Has somebody wait for what is missing of storage that serves, or for nothing any more.
+pub(super) fn follow_part(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core, missing: bool) {
+    match (&core.follower, missing) {
+        (None, true) => core.follower = Some(Follower::Part(await_return(shared, pool))),
+        (Some(Follower::Part(_)), false) => core.follower = None,
+        _ => {}
+    }
+}
+
+/// Waits for the return of a pool's storage.
+fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> AbortOnDropHandle<()> {
     let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
-    Follower::Return(AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let (first, longest) = shared.options.retry;
         let mut pause = first;
         loop {
@@ -196,7 +208,7 @@ fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> Follower {
                 () = look_out.appearance() => pause = first,
             }
         }
-    })))
+    }))
 }
 
 /// What a pool that cannot start waits for, for people.

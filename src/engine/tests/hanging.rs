@@ -47,6 +47,27 @@ async fn what_hangs_is_said_however_often_the_pool_is_looked_at() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_missing_is_said_until_it_is_back_which_nobody_tells() {
+    let world = World::impatient();
+    let pool = world.started("paths").await;
+    world.sim.fail("paths", "condition", ErrorKind::Inaccessible);
+    pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
+    let now = pool.snapshot();
+    assert_eq!(now.state, PoolState::Active);
+    assert_eq!(now.last_error.as_ref().map(Error::kind), Some(ErrorKind::Inaccessible));
+    // More than the refresh and the one look that follows it.
+    world.sim.called("paths", "condition", world.sim.calls("paths", "condition") + 3).await;
+    assert!(pool.snapshot().last_error.is_some());
+    world.sim.heal("paths", "condition");
+    until(&world.engine, &pool, |now| now.last_error.is_none()).await;
+    // One look may have been asked for.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let looks = world.sim.calls("paths", "condition");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.sim.calls("paths", "condition"), looks, "nobody waits for it any more");
+}
+
+#[tokio::test]
 async fn a_thousand_calls_elsewhere_are_answered_while_a_pool_hangs() {
     let world = World::with(EngineOptions {
         workers: 2,

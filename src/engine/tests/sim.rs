@@ -214,6 +214,10 @@ impl Backend for Sim {
         Ok(Usage { capacity: 1 << 30, allocation, available: (1 << 30) - allocation })
     }
 
+    fn condition(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
+        self.enter(&pool.def, "condition", ctx)
+    }
+
     fn refresh_volume(
         &self,
         pool: &ActivePool,
