@@ -132,6 +132,8 @@ pub enum Watch {
     Directory,
     /// Events of devices that concern it.
     Devices,
+    /// The same, and a timer: nothing tells that the session that devices come by has ended.
+    Sessions,
     /// Nothing: a timer.
     Timer,
 }

@@ -65,7 +65,7 @@ fn tell(shared: &Arc<Shared>, devices: &Devices) {
             continue;
         }
         match backend.info().watch {
-            Watch::Devices => pool.ask_reread(shared),
+            Watch::Devices | Watch::Sessions => pool.ask_reread(shared),
             Watch::Directory | Watch::Timer => pool.ask_check(shared),
         }
     }

@@ -11,7 +11,7 @@ use super::reader;
 use super::run::{Patience, Run};
 use super::shared::{Devices, Shared};
 use super::{PoolSnapshot, PoolState};
-use crate::backend::{ActivePool, Backend};
+use crate::backend::{ActivePool, Backend, Watch};
 use crate::host::{
     Directory, DirectoryChanges, DirectoryWatch, DirectoryWatcher, HIDDEN_PREFIX, MountWatch,
     NetworkWatch, act_as,
@@ -22,6 +22,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -45,8 +46,7 @@ pub(super) enum Follower {
     Part(#[expect(dead_code, reason = "held for its drop")] AbortOnDropHandle<()>),
 }
 
-/// Starts what follows all pools: the mount table, devices, the network, and the clock while somebody
-/// watches.
+/// Starts what follows all pools: the mount table, devices, the network, and the clock.
 pub(super) fn spawn(shared: &Arc<Shared>) {
     tokio::spawn(devices::follow(Arc::clone(shared)));
     tokio::spawn(follow_mounts(Arc::clone(shared)));
@@ -95,21 +95,27 @@ async fn follow_network(shared: Arc<Shared>) {
     }
 }
 
-/// Images that a guest writes, and other hosts' files, are told by nobody. No pool waits for another.
+/// Images that a guest writes, and other hosts' files, are told by nobody; nor are sessions that end,
+/// which costs so little to see that it is done while nobody watches, too. No pool waits for another.
 async fn follow_clock(shared: Arc<Shared>) {
     let mut under_way: HashMap<Uuid, JoinHandle<()>> = HashMap::new();
-    let mut watched = shared.watched.subscribe();
-    while watched.wait_for(|watched| *watched).await.is_ok() {
+    loop {
         tokio::time::sleep(shared.options.rescan).await;
-        if !*watched.borrow() {
-            continue;
-        }
+        let watched = shared.watched.load(Ordering::Relaxed);
         under_way.retain(|_, reading| !reading.is_finished());
         for pool in shared.pools() {
-            if pool.snapshot().state == PoolState::Active && !under_way.contains_key(&pool.uuid) {
+            let snapshot = pool.snapshot();
+            if snapshot.state != PoolState::Active || under_way.contains_key(&pool.uuid) {
+                continue;
+            }
+            if watched {
                 let (uuid, shared) = (pool.uuid, Arc::clone(&shared));
                 let reading = async move { reload(&shared, &pool).await };
                 under_way.insert(uuid, tokio::spawn(reading));
+            } else if let Ok(backend) = shared.backend_of(snapshot.def.pool_type)
+                && backend.info().watch == Watch::Sessions
+            {
+                pool.ask_check(&shared);
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::host::Host;
 use crate::model::{Error, ErrorKind, PoolDef, PoolType, Result, Uuid};
 use crate::store::{Problem, Store};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -183,7 +184,7 @@ impl Engine {
 
     /// Says whether anybody watches, so that timers may rest when nobody does.
     pub fn set_watched(&self, watched: bool) {
-        self.shared.watched.send_if_modified(|now| std::mem::replace(now, watched) != watched);
+        self.shared.watched.store(watched, Ordering::Relaxed);
     }
 
     /// Cancels all jobs, waits at most `patience` for them to roll back; refuses new ones.

@@ -12,7 +12,7 @@ use crate::host::{DeviceEvent, DirectoryWatcher, Host};
 use crate::model::{Error, ErrorKind, PoolDef, PoolName, PoolType, Result, Uuid};
 use crate::store::{Problem, Store};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,8 @@ pub(super) struct Shared {
     pub(super) network: watch::Sender<u64>,
     /// What happened to devices.
     pub(super) devices: broadcast::Sender<Devices>,
-    pub(super) watched: watch::Sender<bool>,
+    /// Whether somebody watches.
+    pub(super) watched: AtomicBool,
     pub(super) closing: CancellationToken,
     busy: AtomicUsize,
 }
@@ -119,7 +120,7 @@ impl Shared {
             mounts: watch::Sender::new(0),
             network: watch::Sender::new(0),
             devices: broadcast::Sender::new(DEVICE_BATCHES),
-            watched: watch::Sender::new(false),
+            watched: AtomicBool::new(false),
             closing: CancellationToken::new(),
             busy: AtomicUsize::new(0),
         })

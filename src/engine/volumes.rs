@@ -303,7 +303,7 @@ fn changes_others(operation: JobOperation) -> bool {
 
 fn watches_devices(shared: &Shared, pool: &Pool) -> bool {
     let backend = shared.backend_of(pool.snapshot().def.pool_type);
-    backend.is_ok_and(|backend| backend.info().watch == Watch::Devices)
+    backend.is_ok_and(|backend| matches!(backend.info().watch, Watch::Devices | Watch::Sessions))
 }
 
 pub(super) fn absent(now: &PoolSnapshot, name: &VolumeName) -> Result<()> {

@@ -52,7 +52,7 @@ static INFO: BackendInfo = BackendInfo {
     pool_type: PoolType::Iscsi,
     tools: &[admin::TOOL],
     operations: OPERATIONS_WITH_SEARCH,
-    watch: Watch::Devices,
+    watch: Watch::Sessions,
 };
 
 /// What a definition names.

@@ -312,6 +312,28 @@ async fn a_pool_that_dies_while_much_is_read_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_session_that_ends_is_seen_while_nobody_watches() {
+    let world = World::with(EngineOptions {
+        rescan: Duration::from_millis(20),
+        retry: (Duration::from_millis(5), Duration::from_millis(20)),
+        ..EngineOptions::default()
+    });
+    world.sim.has_sessions();
+    let pool = world.started("units").await;
+    world.engine.resume();
+    world.sim.fail("units", "condition", ErrorKind::Inaccessible);
+    until(&world.engine, &pool, |now| now.last_error.is_some()).await;
+    assert_eq!(state(&pool), PoolState::Active);
+    world.sim.fail("units", "usage", ErrorKind::Inaccessible);
+    until(&world.engine, &pool, |now| now.state == PoolState::Inaccessible).await;
+    for method in ["usage", "condition"] {
+        world.sim.heal("units", method);
+    }
+    let well = |now: &PoolSnapshot| now.state == PoolState::Active && now.last_error.is_none();
+    until(&world.engine, &pool, well).await;
+}
+
+#[tokio::test]
 async fn a_pool_that_is_slow_to_read_holds_up_no_other() {
     let world = World::with(EngineOptions {
         rescan: Duration::from_millis(20),

@@ -29,6 +29,14 @@ static INFO: BackendInfo = BackendInfo {
     watch: Watch::Timer,
 };
 
+/// The same of a type whose devices come by sessions.
+static OF_SESSIONS: BackendInfo = BackendInfo {
+    pool_type: INFO.pool_type,
+    tools: INFO.tools,
+    operations: INFO.operations,
+    watch: Watch::Sessions,
+};
+
 /// A pool's name and a method of the backend.
 type Call = (String, &'static str);
 
@@ -38,6 +46,7 @@ struct World {
     held: BTreeSet<Call>,
     large: BTreeSet<String>,
     deaf: bool,
+    sessions: bool,
     failing: HashMap<Call, ErrorKind>,
     calls: HashMap<Call, usize>,
     undo: Option<PathBuf>,
@@ -74,6 +83,11 @@ impl Sim {
     /// Its refreshes say that they take longer than their deadline.
     pub fn is_large(&self, pool: &str) {
         self.world().large.insert(pool.to_owned());
+    }
+
+    /// Its devices come by sessions.
+    pub fn has_sessions(&self) {
+        self.world().sessions = true;
     }
 
     pub fn release(&self, pool: &str, method: &'static str) {
@@ -169,7 +183,7 @@ pub fn volume(pool: &PoolDef, name: &VolumeName, size: u64) -> Volume {
 
 impl Backend for Sim {
     fn info(&self) -> &'static BackendInfo {
-        &INFO
+        if self.world().sessions { &OF_SESSIONS } else { &INFO }
     }
 
     fn check_definition(&self, pool: &PoolDef) -> Result<()> {
