@@ -52,8 +52,8 @@ step units_come_and_change
 a_dead_target_makes_its_pool_inaccessible_and_no_other() {
     lio_switch $open 0
     wait_for 30 "the kernel says so" grep -q FAILED /sys/class/iscsi_session/*/state
+    wait_for 60 "it is seen, whoever calls" pool_is open inaccessible
     refused Inaccessible poolctl refresh open
-    pool_is open inaccessible
     poolctl refresh files
     refused Inaccessible poolctl vol wipe open/unit:0:0:0
     lio_switch $open 1
