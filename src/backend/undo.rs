@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::model::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// How one step is undone; undoing what was never done is success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,14 @@ pub enum Undo {
 }
 
 impl Undo {
+    /// How long it may wait, beside the time it takes, until a program that died is forgotten.
+    pub fn waits(&self) -> Duration {
+        match self {
+            Self::RemoveRbdImage { .. } => rbd::FORGOTTEN,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Undoes the step. Blocks.
     pub fn apply(&self, host: &dyn Host, secrets: &dyn Secrets) -> Result<()> {
         match self {

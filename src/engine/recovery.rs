@@ -13,6 +13,7 @@ use crate::store::{JournalEntry, Problem, RunState};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Publishes the pools that the store has, as they were when the daemon before ended.
@@ -153,11 +154,13 @@ impl Actor {
         let active = self.started().is_ok();
         for (job, entry) in journals {
             let store = Arc::clone(&shared.store);
-            let patience = Patience::Within(shared.options.start_timeout);
+            let steps = steps(&entry, active);
+            let waits: Duration = steps.iter().flatten().map(Undo::waits).sum();
+            let patience = Patience::Within(shared.options.start_timeout + waits);
             let undone = self
                 .run(None, patience, "undoing a job")
                 .run(move |ctx| {
-                    undo(&steps(&entry, active)?, &*ctx.host, &*ctx.secrets)?;
+                    undo(&steps?, &*ctx.host, &*ctx.secrets)?;
                     store.end_journal(job)
                 })
                 .await;

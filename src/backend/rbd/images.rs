@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a client that died may have an image open: the cluster forgets it after 30 s.
-const FORGOTTEN: Duration = Duration::from_secs(35);
+pub(in crate::backend) const FORGOTTEN: Duration = Duration::from_secs(35);
 
 /// How often it is tried meanwhile.
 const FORGOTTEN_LOOK: Duration = Duration::from_secs(1);

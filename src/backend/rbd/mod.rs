@@ -20,7 +20,7 @@ use crate::model::{
 };
 pub use cluster::Cluster;
 use cluster::Session;
-pub(super) use images::remove_image;
+pub(super) use images::{FORGOTTEN, remove_image};
 use readings::Readings;
 pub(super) use snapshots::remove_snapshot;
 

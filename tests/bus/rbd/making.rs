@@ -57,12 +57,18 @@ pub async fn images_are_thick_or_begin_as_others_are() -> Result<()> {
     ensure!(cluster.images()?.len() == 4, "{:?}", cluster.images()?);
     ensure!(pool.state().await? == "active");
 
-    // And with the service killed.
+    // And with the service killed, and somebody who has no lock that could be broken.
     pool.create_volume("long", 600 * MIB, &options).await?;
-    in_the_making(&cluster).await?;
+    let image = in_the_making(&cluster).await?;
+    let guest = Guest::open(&cluster, &image).await?;
     world.end(Signal::SIGKILL).await?;
+    guest.dies()?;
     world.poold().await?;
-    eventually("what it left is removed", async || Ok(cluster.images()?.len() == 4)).await?;
+    eventually("what it left is removed", async || {
+        ensure!(pool.state().await? == "active", "it is not given up meanwhile");
+        Ok(cluster.images()?.len() == 4)
+    })
+    .await?;
     for name in ["child", "large", "full", "falloc"] {
         done(&world, &format!("vol delete ceph/{name}")).await?;
     }
@@ -70,11 +76,14 @@ pub async fn images_are_thick_or_begin_as_others_are() -> Result<()> {
 }
 
 /// Waits until there is an image that is not whole.
-async fn in_the_making(cluster: &Cluster) -> Result<()> {
+async fn in_the_making(cluster: &Cluster) -> Result<String> {
+    let mut image = None;
     eventually("the job has begun", async || {
-        Ok(cluster.images()?.iter().any(|name| name.starts_with(".poold-")))
+        image = cluster.images()?.into_iter().find(|name| name.starts_with(".poold-"));
+        Ok(image.is_some())
     })
-    .await
+    .await?;
+    image.context("no image")
 }
 
 pub async fn a_copy_that_dies_half_way_leaves_no_image() -> Result<()> {

@@ -57,11 +57,13 @@ async fn started(cluster: &Cluster) -> Result<(World, PoolProxy<'static>)> {
 struct Guest(Child);
 
 impl Guest {
-    fn open(cluster: &Cluster, image: &str) -> Result<Guest> {
+    /// One that has it open by now.
+    async fn open(cluster: &Cluster, image: &str) -> Result<Guest> {
         let node = serde_json::json!({
             "driver": "rbd", "node-name": "disk", "pool": cluster.pool, "image": image, "user": "admin",
             "conf": cluster.file("ceph.conf"),
         });
+        let before = watchers(cluster, image)?;
         let child = Command::new("qemu-storage-daemon")
             .args(["--blockdev", &node.to_string(), "--chardev", "stdio,id=m", "--monitor", "m"])
             .arg("--nbd-server")
@@ -71,7 +73,15 @@ impl Guest {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Guest(child))
+        let guest = Guest(child);
+        eventually("the guest has it open", async || Ok(watchers(cluster, image)? > before))
+            .await?;
+        Ok(guest)
+    }
+
+    /// Kills it: the cluster does not know of that for 30 s.
+    fn dies(mut self) -> Result<()> {
+        Ok(self.0.kill()?)
     }
 }
 
@@ -81,6 +91,12 @@ impl Drop for Guest {
         let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
         let _ = self.0.wait();
     }
+}
+
+/// How many have an image open.
+fn watchers(cluster: &Cluster, image: &str) -> Result<usize> {
+    let status = cluster.rbd(&["status", &cluster.image(image)])?;
+    Ok(status["watchers"].as_array().context("no watchers")?.len())
 }
 
 fn size(cluster: &Cluster, image: &str) -> Result<u64> {
@@ -158,12 +174,7 @@ pub async fn images_serve_from_definition_to_end() -> Result<()> {
     let mut names = volume_names(&pool).await?;
     names.sort();
     ensure!(names == ["back", "child", "one", "theirs"], "{names:?}");
-    let guest = Guest::open(&cluster, "theirs")?;
-    eventually("the guest has it open", async || {
-        let status = cluster.rbd(&["status", "serving/theirs"])?;
-        Ok(status["watchers"].as_array().is_some_and(|all| !all.is_empty()))
-    })
-    .await?;
+    let guest = Guest::open(&cluster, "theirs").await?;
     for arguments in [
         "vol delete ceph/theirs".to_owned(),
         "vol resize ceph/theirs 500000B --shrink".to_owned(),
