@@ -219,6 +219,8 @@ waits_for_a_server() {
 
 # Or the pool was found out before, and the refresh is refused.
 begin_active() {
+    # A refresh before the kernel has noticed hangs until it has.
+    [ "${1%%-*}" != iscsi ] || wait_for 60 "the session is down" iscsi_is_down "$1"
     if ! poolctl --no-wait refresh "$1"; then
         is_now "$1" inaccessible
         touch "$work/$1.refused"
