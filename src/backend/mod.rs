@@ -138,6 +138,13 @@ pub enum Watch {
     Timer,
 }
 
+impl Watch {
+    /// Whether events of devices have it read again.
+    pub fn is_of_devices(self) -> bool {
+        matches!(self, Self::Devices | Self::Sessions)
+    }
+}
+
 /// What a refresh found.
 #[derive(Debug, Default)]
 pub struct Listing {

@@ -23,7 +23,6 @@ use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use zbus::Message;
 use zbus::message::{Flags, Header, Type};
@@ -42,7 +41,6 @@ pub(super) struct Core {
     pub(super) operations: HashMap<PoolType, Vec<&'static str>>,
     authorisations: Arc<Tally<u32>>,
     large: Semaphore,
-    watched: AtomicBool,
 }
 
 /// An object that exists.
@@ -90,7 +88,6 @@ impl Core {
             targets: Targets::default(),
             authorisations: Arc::default(),
             large: Semaphore::new(LARGE_ANSWERS),
-            watched: AtomicBool::new(false),
         }
     }
 
@@ -265,12 +262,9 @@ impl Core {
         Ok(super::limits::blocking(make).await??.holding(turn))
     }
 
-    /// Tells the engine whether anybody is there, when that changed.
+    /// Tells the engine whether anybody is there.
     pub(super) fn update_watched(&self) {
-        let watched = !self.clients.is_empty();
-        if self.watched.swap(watched, Ordering::AcqRel) != watched {
-            self.engine.set_watched(watched);
-        }
+        self.engine.set_watched(!self.clients.is_empty());
     }
 
     /// Whether no question is being asked.

@@ -310,14 +310,13 @@ impl Actor {
             next.loaded = true;
             next.stale = false;
             next.last_refresh = now_micros();
-            let part_is_missing = condition.is_some();
-            note(core, next, condition);
             core.gone = false;
             drop(core.follower.take_if(|held| matches!(held, Follower::Return(_))));
             if let Some(watch) = watch {
                 core.follower = Some(live::follow(&self.shared, &self.pool, watch));
             }
-            live::follow_part(&self.shared, &self.pool, core, part_is_missing);
+            live::follow_part(&self.shared, &self.pool, core, condition.is_some());
+            note(core, next, condition);
             let count = u64::try_from(next.volumes.len()).unwrap_or(u64::MAX);
             Ok(Results::from([("volumes", ResultValue::Number(count))]))
         })
@@ -342,10 +341,7 @@ impl Actor {
             match checked {
                 Ok((usage, condition)) => {
                     next.usage = usage;
-                    if !core.gone {
-                        let missing = condition.is_some();
-                        live::follow_part(&self.shared, &self.pool, core, missing);
-                    }
+                    live::follow_part(&self.shared, &self.pool, core, condition.is_some());
                     if condition.is_some() || !(core.gone || next.stale) {
                         next.last_error = condition;
                     }

@@ -2,7 +2,7 @@
 
 use super::live::GATHER;
 use super::shared::{Devices, Shared};
-use crate::backend::{Backend, Watch};
+use crate::backend::Backend;
 use crate::host::{DeviceEvent, DeviceEvents};
 use crate::model::{PoolDef, Result};
 use std::sync::Arc;
@@ -64,9 +64,9 @@ fn tell(shared: &Arc<Shared>, devices: &Devices) {
         if !concern(devices, &*backend, &def) {
             continue;
         }
-        match backend.info().watch {
-            Watch::Devices | Watch::Sessions => pool.ask_reread(shared),
-            Watch::Directory | Watch::Timer => pool.ask_check(shared),
+        match backend.info().watch.is_of_devices() {
+            true => pool.ask_reread(shared),
+            false => pool.ask_check(shared),
         }
     }
     // Nobody waits for storage, mostly.

@@ -10,9 +10,7 @@ use super::shared::Shared;
 use super::transfers::Reading;
 use super::{Caller, CreateVolumeOptions, JobHandle, JobOperation, PoolSnapshot, PoolState};
 use super::{ResultValue, actor::Results};
-use crate::backend::{
-    ActivePool, Backend, DeleteOptions, OpContext, ResizeOptions, Watch, WipeOptions,
-};
+use crate::backend::{ActivePool, Backend, DeleteOptions, OpContext, ResizeOptions, WipeOptions};
 use crate::model::{Error, ErrorKind, Result, Usage, Volume, VolumeDef, VolumeName};
 use std::sync::{Arc, OnceLock};
 
@@ -303,7 +301,7 @@ fn changes_others(operation: JobOperation) -> bool {
 
 fn watches_devices(shared: &Shared, pool: &Pool) -> bool {
     let backend = shared.backend_of(pool.snapshot().def.pool_type);
-    backend.is_ok_and(|backend| matches!(backend.info().watch, Watch::Devices | Watch::Sessions))
+    backend.is_ok_and(|backend| backend.info().watch.is_of_devices())
 }
 
 pub(super) fn absent(now: &PoolSnapshot, name: &VolumeName) -> Result<()> {

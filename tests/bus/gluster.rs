@@ -233,6 +233,7 @@ pub async fn a_server_that_is_frozen_holds_up_nobody_and_is_stopped_by_force() -
         // A look at it, as its mount was seen, may have hung before the refresh began.
         let refused = pool.refresh(&with("wait", u64::MAX)).await.err().context("it was read")?;
         ensure!(matches!(refused.kind(), ErrorKind::TimedOut | ErrorKind::Inaccessible));
+        ensure!(refused.message().contains("of pool gl did not end in 3.0 s"), "{refused}");
         let (name, _) = pool.last_error().await?;
         ensure!(ErrorKind::from_dbus_name(&name) == Some(ErrorKind::TimedOut), "{name}");
         ensure!(pool.state().await? == "inaccessible" && volume_names(&pool).await? == ["one"]);

@@ -126,6 +126,6 @@ iscsi_serve() { lio_simple "iqn.2026-11.org.example:$1" 0.0.0.0:3260 "$1" 64; }
 iscsi_volume() { echo unit:0:0:0; }
 iscsi_is_down() {
     local session
-    session=$(grep -lx "iqn.2026-11.org.example:$1" /sys/class/iscsi_session/*/targetname)
+    session=$(grep -lx "iqn.2026-11.org.example:$1" /sys/class/iscsi_session/*/targetname) || return
     not grep -q LOGGED_IN "${session%/*}/state"
 }
