@@ -184,6 +184,9 @@ impl LunSource for Iscsi {
             }
         }
         let admin = Admin { host: &*ctx.host, limits: &ctx.limits };
+        if ending.iter().any(|session| place.is_ours(session)) {
+            self.have_interface(&place.interface, admin).map_err(|error| place.named(error))?;
+        }
         if ending.len() > 1 {
             admin
                 .log_out_all(place.target, &place.interface)
@@ -311,6 +314,34 @@ impl Iscsi {
         }
     }
 
+    /// Makes the record of an interface if it is gone: iscsiadm ends no session without that of its interface.
+    fn have_interface(&self, interface: &str, admin: Admin<'_>) -> Result<()> {
+        match self.records.database_of(interface) {
+            Some(_) => Ok(()),
+            None => admin.make_interface(interface),
+        }
+    }
+
+    /// Ends the sessions of an interface and removes its records.
+    fn withdraw(&self, target: &str, interface: &str, admin: Admin<'_>) -> Result<()> {
+        // First, as they may hold a password.
+        self.records.remove(target, interface, admin.limits)?;
+        let mut refused = Ok(());
+        let ended = || {
+            let mut all = self.sessions.all();
+            all.retain(|session| session.interface == interface);
+            // One that is being logged in, which goes on when iscsiadm is ended, cannot be ended yet.
+            refused = all.iter().try_for_each(|session| {
+                self.have_interface(interface, admin)?;
+                admin.log_out(session.id)
+            });
+            all.is_empty().then_some(())
+        };
+        let gone = admin.limits.look_for(WITHDRAWAL, ended);
+        let forgotten = self.records.remove(target, interface, admin.limits);
+        refused.and(gone.map(drop)).and(forgotten)
+    }
+
     /// Waits until the disks behind sessions are there and udev has named them, for a while.
     fn wait_for_disks(&self, sessions: &[(usize, Session)], ctx: &OpContext) -> Result<()> {
         let mut devices = Vec::new();
@@ -403,17 +434,5 @@ pub(super) fn password(auth: &Auth, ctx: &OpContext) -> Result<Zeroizing<String>
 /// Undoes a start that was not finished: ends the sessions of an interface and removes its records.
 pub(super) fn withdraw(target: &str, interface: &str, host: &dyn Host) -> Result<()> {
     let limits = Limits::within(WITHDRAWAL);
-    let (iscsi, admin) = (Iscsi::default(), Admin { host, limits: &limits });
-    // First, as they may hold a password.
-    iscsi.records.remove(target, interface, &limits)?;
-    let mut refused = Ok(());
-    let ended = || {
-        let mut all = iscsi.sessions.all();
-        all.retain(|session| session.interface == interface);
-        // One that is being logged in, which goes on when iscsiadm is ended, cannot be ended yet.
-        refused = all.iter().try_for_each(|session| admin.log_out(session.id));
-        all.is_empty().then_some(())
-    };
-    let gone = limits.look_for(WITHDRAWAL, ended);
-    refused.and(gone.map(drop))
+    Iscsi::default().withdraw(target, interface, Admin { host, limits: &limits })
 }

@@ -81,9 +81,7 @@ impl Records {
             );
             return Err(Error::new(ErrorKind::InvalidArgument, what));
         }
-        // iscsiadm knows which of them it was built for.
-        let has = |database: &&PathBuf| database.join(INTERFACES).join(interface).is_file();
-        let database = self.databases.iter().find(has).ok_or_else(|| {
+        let database = self.database_of(interface).ok_or_else(|| {
             let what = format!("open-iscsi has no record of interface {interface}");
             Error::new(ErrorKind::Failed, what)
         })?;
@@ -111,6 +109,12 @@ impl Records {
             })?;
         }
         Ok(())
+    }
+
+    /// The database that has the record of an interface: iscsiadm knows which of them it was built for.
+    pub(super) fn database_of(&self, interface: &str) -> Option<&Path> {
+        let has = |database: &&PathBuf| database.join(INTERFACES).join(interface).is_file();
+        self.databases.iter().find(has).map(PathBuf::as_path)
     }
 
     /// The portal group that others' records of a target have for a portal. A record without one

@@ -72,8 +72,14 @@ fn active(def: &PoolDef) -> ActivePool {
     ActivePool { def: Arc::new(def.clone()), activation: Activation::default() }
 }
 
+/// A record of an interface.
+fn put_interface(base: &Path, name: &str) {
+    fs::create_dir_all(base.join("ifaces")).unwrap();
+    fs::write(base.join("ifaces").join(name), "x").unwrap();
+}
+
 /// iscsiadm that notes its arguments and says the same whatever it is asked, except that it makes an
-/// interface when told to.
+/// interface when told to, and ends a session of one that it has a record of.
 #[derive(Default)]
 struct Iscsiadm {
     status: i32,
@@ -97,8 +103,17 @@ impl Host for Iscsiadm {
         let mut calls = self.calls.lock().unwrap();
         calls.push(args.join(" "));
         if let ["-m", "iface", "-I", interface, "-o", "new"] = args[..] {
-            fs::create_dir_all(self.records.join("ifaces")).unwrap();
-            fs::write(self.records.join("ifaces").join(interface), "x").unwrap();
+            put_interface(&self.records, interface);
+            return Ok(Output::default());
+        }
+        if let ["-m", "session", "-r", id, "--logout"] = args[..] {
+            let session = self.records.join(format!("class/iscsi_session/session{id}"));
+            let interface = fs::read_to_string(session.join("ifacename")).unwrap();
+            if !self.records.join("ifaces").join(interface.trim()).exists() {
+                // Could not read iface info for poold-07.
+                return Ok(Output { status: 3, ..Output::default() });
+            }
+            fs::remove_file(session).unwrap();
             return Ok(Output::default());
         }
         let (stumble, times) = self.stumbles;
@@ -202,6 +217,29 @@ fn records_hold_the_password_until_they_are_removed() {
     assert!(!record.exists());
     let calls = adm.calls.lock().unwrap().join("\n");
     assert!(calls.ends_with("--login") && !calls.contains("Horse"), "{calls}");
+}
+
+#[test]
+fn a_session_whose_records_are_gone_is_ended_all_the_same() {
+    let bench = Bench::new();
+    let def = definition(&["192.0.2.1"]);
+    let place = Place::of(&def).unwrap();
+    let adm = Arc::new(Iscsiadm { records: bench.base.path().to_owned(), ..Iscsiadm::default() });
+    let mut ctx = fixture::context(&Arc::new(fixture::World::default()));
+    ctx.host = adm.clone();
+    let left = || fs::read_dir(bench.base.path().join("ifaces")).unwrap().count();
+    bench.session(1, &place.interface, "iqn.x:host", "192.0.2.1", "LOGGED_IN");
+    bench.session(2, "default", "iqn.x:host", "192.0.2.1", "LOGGED_IN");
+    let others = || bench.iscsi.sessions.all().iter().map(|session| session.id).collect::<Vec<_>>();
+    bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
+    assert_eq!((others(), left()), (vec![2], 0));
+
+    // A login that iscsid went on with is there when its start is undone.
+    bench.session(3, &place.interface, "iqn.x:host", "192.0.2.1", "LOGGED_IN");
+    put_interface(bench.base.path(), &place.interface);
+    let admin = Admin { host: &*adm, limits: &Limits::within(Duration::from_secs(5)) };
+    bench.iscsi.withdraw(TARGET, &place.interface, admin).unwrap();
+    assert_eq!((others(), left()), (vec![2], 0));
 }
 
 #[test]

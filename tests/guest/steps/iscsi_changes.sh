@@ -31,6 +31,20 @@ sessions_of_others_stay() {
 }
 step sessions_of_others_stay
 
+records() { find /etc/iscsi/nodes /etc/iscsi/ifaces -type f; }
+
+a_session_whose_records_are_gone_is_ended() {
+    iscsi_pool own $open "<host name='::1' port='3261'/>" \
+        "<initiator><iqn name='iqn.2026-11.org.example:own'/></initiator>" --start
+    records | xargs rm
+    is "$(sessions)" $open
+    poolctl stop own
+    is "$(sessions)" ""
+    is "$(records)" ""
+    poolctl undefine own
+}
+step a_session_whose_records_are_gone_is_ended
+
 has_capacity() { is "$(volume "$1" capacity)" "$2"; }
 
 units_come_and_change() {
@@ -67,7 +81,7 @@ what_cannot_be_reached_is_said() {
     iscsi_pool nobody $open "<host name='127.0.0.1' port='3999'/>"
     refused Inaccessible poolctl start nobody
     pool_is nobody inactive
-    is "$(find /etc/iscsi/nodes /etc/iscsi/ifaces -type f | wc -l)" 0
+    is "$(records)" ""
     poolctl undefine nobody
 }
 step what_cannot_be_reached_is_said
