@@ -62,6 +62,11 @@ pub(super) trait LunSource: Send + Sync {
     fn condition(&self, _pool: &ActivePool) -> Result<()> {
         Ok(())
     }
+
+    /// Tries to get what is missing.
+    fn complete(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A type of pool of such devices.
@@ -121,6 +126,10 @@ impl<T: LunSource> Backend for Luns<T> {
 
     fn condition(&self, pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         self.0.condition(pool)
+    }
+
+    fn complete(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
+        self.0.complete(pool, ctx)
     }
 
     fn refresh_volume(

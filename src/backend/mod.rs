@@ -231,6 +231,12 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// Tries to get what is missing of an active pool that serves without it. Called with the pauses of a
+    /// retry while [`condition`](Self::condition) says that something is.
+    fn complete(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads one volume; `None` when it is not there or is no volume.
     fn refresh_volume(
         &self,

@@ -328,9 +328,14 @@ impl Actor {
         let Ok(backend) = self.shared.backend_of(active.def.pool_type) else { return };
         let by_inotify = backend.info().watch == Watch::Directory;
         let patience = Patience::Within(self.shared.options.refresh_timeout);
+        let complete_first = self.pool.change(|core| std::mem::take(&mut core.complete_first));
         let checked = self
             .run(None, patience, "a check")
             .run(move |ctx| {
+                // Why it is still missing is for who looks for the reason; that it is, is published.
+                if complete_first && let Err(error) = backend.complete(&active, ctx) {
+                    tracing::info!(POOLD_POOL = %active.def.name, POOLD_POOL_UUID = %active.def.uuid, "{error}");
+                }
                 Ok((backend.usage(&active, ctx)?, backend.condition(&active, ctx).err()))
             })
             .await;

@@ -186,27 +186,28 @@ pub(super) fn lost(
 /// Has somebody wait for storage that is gone.
 pub(super) fn follow_return(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core) {
     if core.gone && !matches!(core.follower, Some(Follower::Return(_))) {
-        core.follower = Some(Follower::Return(await_return(shared, pool)));
+        core.follower = Some(Follower::Return(await_return(shared, pool, false)));
     }
 }
 
 /// Has somebody wait for what is missing of storage that serves, or for nothing any more.
 pub(super) fn follow_part(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core, missing: bool) {
     match (&core.follower, missing) {
-        (None, true) => core.follower = Some(Follower::Part(await_return(shared, pool))),
+        (None, true) => core.follower = Some(Follower::Part(await_return(shared, pool, true))),
         (Some(Follower::Part(_)), false) => core.follower = None,
         _ => {}
     }
 }
 
-/// Waits for the return of a pool's storage.
-fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> AbortOnDropHandle<()> {
+/// Waits for the return of a pool's storage, or of a part of it, which may have to be fetched.
+fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>, part: bool) -> AbortOnDropHandle<()> {
     let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
     AbortOnDropHandle::new(tokio::spawn(async move {
         let (first, longest) = shared.options.retry;
         let mut pause = first;
         loop {
             let mut look_out = LookOut::take_up(&shared, &pool).await;
+            pool.change(|core| core.complete_first = part);
             // When it is back, this follower is replaced.
             pool.ask_check(&shared);
             tokio::select! {

@@ -25,7 +25,9 @@ const SESSION_NOT_FOUND: i32 = 2;
 const LOGIN_FAILED: i32 = 5;
 const RECORDS_UNREADABLE: i32 = 6;
 const SESSION_EXISTS: i32 = 15;
+const LOGIN_REFUSED: i32 = 19;
 const NOTHING_FOUND: i32 = 21;
+const CREDENTIALS_REFUSED: i32 = 24;
 
 /// How often it is run again when its failure was one in passing.
 const TRIES: u32 = 5;
@@ -44,13 +46,7 @@ impl Admin<'_> {
         portal: &Portal,
         interface: Option<&str>,
     ) -> Result<Vec<(Portal, String)>> {
-        let portal = portal.to_string();
-        let mut args =
-            vec!["-m", "discovery", "-t", "sendtargets", "-p", &portal, "-o", "nonpersistent"];
-        if let Some(interface) = interface {
-            args.extend(["-I", interface]);
-        }
-        let said = self.run(&args, &[NOTHING_FOUND], "cannot discover targets")?.stdout;
+        let said = self.search(portal, interface, &[NOTHING_FOUND])?.stdout;
         let text = String::from_utf8_lossy(&said);
         // 192.0.2.1:3260,1 iqn.2026-01.org.example:storage
         let found = text.lines().filter_map(|line| {
@@ -59,6 +55,22 @@ impl Admin<'_> {
             Some((Portal::parse(portal)?, target.trim().to_owned()))
         });
         Ok(found.collect())
+    }
+
+    /// Fails unless a portal answers, whether or not it tells what its targets are. Ends when iscsiadm does.
+    pub(super) fn ask(self, portal: &Portal, interface: &str) -> Result<()> {
+        let answers = [NOTHING_FOUND, LOGIN_FAILED, LOGIN_REFUSED, CREDENTIALS_REFUSED];
+        self.search(portal, Some(interface), &answers).map(drop)
+    }
+
+    fn search(self, portal: &Portal, interface: Option<&str>, accept: &[i32]) -> Result<Output> {
+        let portal = portal.to_string();
+        let mut args =
+            vec!["-m", "discovery", "-t", "sendtargets", "-p", &portal, "-o", "nonpersistent"];
+        if let Some(interface) = interface {
+            args.extend(["-I", interface]);
+        }
+        self.run(&args, accept, "cannot discover targets")
     }
 
     /// Makes an interface record.
@@ -80,39 +92,51 @@ impl Admin<'_> {
     /// target refuses for good has another status. iscsid's own tries are off, as it would spend them on portals that do
     /// not answer, too.
     pub(super) fn log_in(self, target: &str, interface: &str, portals: &[&Portal]) -> Result<()> {
-        let what = format!("cannot log in to {target}");
-        let login = |at: &[&str]| {
-            let records = ["-m", "node", "-T", target, "-I", interface];
-            let args = [&records, at, &["--login"]].concat();
-            let done = self.limits.check().and_then(|()| self.run(&args, &STATUSES, &what));
-            done.map_err(|error| match error.kind() {
-                ErrorKind::TimedOut => {
-                    let message = format!("{what}: the portal does not answer");
-                    Error::new(ErrorKind::Inaccessible, message)
-                }
-                _ => error,
-            })
-        };
-        let ended = |status: i32| match status {
-            0 | SESSION_EXISTS => Ok(()),
-            status => Err(failure(status, &what)),
-        };
-        let Output { status, stderr, .. } = login(&[])?;
-        let refused = portals.iter().filter_map(|at| Some((at, refusal(&stderr, at)?)));
-        let ends = refused.map(|(portal, mut status)| {
-            let portal = portal.to_string();
-            for _ in 0..TRIES {
-                if status == LOGIN_FAILED {
-                    status = login(&["-p", &portal])?.status;
-                }
-            }
-            ended(status)
-        });
-        let ends: Vec<Result<()>> = ends.collect();
+        let Output { status, stderr, .. } = self.login(target, interface, &[])?;
+        let refused = portals.iter().filter_map(|at| Some((*at, refusal(&stderr, at)?)));
+        let again = |(at, status)| self.log_in_again(target, interface, at, status);
+        let ends: Vec<Result<()>> = refused.map(again).collect();
         match ends.is_empty() {
-            true => ended(status),
+            true => login_end(status, target),
             false => ends.into_iter().collect(),
         }
+    }
+
+    /// The same at one portal alone.
+    pub(super) fn log_in_at(self, target: &str, interface: &str, portal: &Portal) -> Result<()> {
+        self.log_in_again(target, interface, portal, LOGIN_FAILED)
+    }
+
+    /// What comes of a login at a portal that ended with a status, which may have been in passing.
+    fn log_in_again(
+        self,
+        target: &str,
+        interface: &str,
+        portal: &Portal,
+        mut status: i32,
+    ) -> Result<()> {
+        let portal = portal.to_string();
+        for _ in 0..TRIES {
+            if status == LOGIN_FAILED {
+                status = self.login(target, interface, &["-p", &portal])?.status;
+            }
+        }
+        login_end(status, target)
+    }
+
+    /// One try.
+    fn login(self, target: &str, interface: &str, at: &[&str]) -> Result<Output> {
+        let what = login_what(target);
+        let records = ["-m", "node", "-T", target, "-I", interface];
+        let args = [&records, at, &["--login"]].concat();
+        let done = self.limits.check().and_then(|()| self.run(&args, &STATUSES, &what));
+        done.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => {
+                let message = format!("{what}: the portal does not answer");
+                Error::new(ErrorKind::Inaccessible, message)
+            }
+            _ => error,
+        })
     }
 
     /// Ends a session, if it is there.
@@ -152,6 +176,18 @@ impl Admin<'_> {
     }
 }
 
+fn login_what(target: &str) -> String {
+    format!("cannot log in to {target}")
+}
+
+/// What the status of a login says.
+fn login_end(status: i32, target: &str) -> Result<()> {
+    match status {
+        0 | SESSION_EXISTS => Ok(()),
+        status => Err(failure(status, &login_what(target))),
+    }
+}
+
 /// With which status a login at a portal failed, if it did; of several, iscsiadm itself has the status of one.
 fn refusal(said: &[u8], portal: &Portal) -> Option<i32> {
     // iscsiadm: Could not login to [iface: i, target: iqn.2026-01.org.example:storage, portal: 192.0.2.1,3260].
@@ -177,7 +213,7 @@ fn meaning(status: i32) -> (ErrorKind, &'static str) {
     match status {
         2 | 32 => (ErrorKind::Inaccessible, "the session ended"),
         4 => (ErrorKind::Inaccessible, "the portal cannot be reached"),
-        LOGIN_FAILED | 19 => {
+        LOGIN_FAILED | LOGIN_REFUSED => {
             let why = "the portal has no such target, or lets this initiator not in";
             (ErrorKind::Inaccessible, why)
         }
@@ -186,7 +222,9 @@ fn meaning(status: i32) -> (ErrorKind, &'static str) {
         18 | 20 => (ErrorKind::Inaccessible, "iscsid does not answer; start it"),
         NOTHING_FOUND => (ErrorKind::Inaccessible, "nothing was found"),
         23 => (ErrorKind::Inaccessible, "the host name is not known"),
-        24 => (ErrorKind::AuthenticationFailed, "the target refuses the credentials"),
+        CREDENTIALS_REFUSED => {
+            (ErrorKind::AuthenticationFailed, "the target refuses the credentials")
+        }
         28 | 29 => (ErrorKind::Busy, "it is in use"),
         _ => (ErrorKind::ToolFailed, "open-iscsi failed; its journal says why"),
     }

@@ -8,6 +8,7 @@ mod admin;
 mod portal;
 mod record;
 mod sessions;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +18,14 @@ use super::scsi::disks;
 use super::{Activation, ActivePool, BackendInfo, OpContext, StopOptions, Undo, Watch};
 use crate::host::{DeviceEvent, Host, Limits};
 use crate::model::{
-    Auth, BlockAttributes, Error, ErrorKind, HostAddress, PoolDef, PoolType, Result, SecretUsage,
-    Source, SourceDevice, Uuid, VolumeName,
+    Auth, BlockAttributes, Error, ErrorKind, PoolDef, PoolType, Result, SecretUsage, Source, Uuid,
+    VolumeName,
 };
 use admin::Admin;
 pub(super) use portal::Portal;
 use record::Records;
 use sessions::{Session, Sessions};
+pub(super) use sources::{asked, check_source, sources};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -234,12 +236,40 @@ impl LunSource for Iscsi {
             None => Ok(()),
             Some(index) => {
                 let portal = &place.portals[index];
-                let what = format!(
-                    "no session at portal {portal}; the others serve. Stop and start the pool to log in there again"
-                );
+                let comes_back = sessions.iter().any(|(at, _)| *at == index)
+                    || self.records.has(place.target, portal, &place.interface)?;
+                let until = match comes_back {
+                    true => " until it answers",
+                    false => ". Stop and start the pool to log in there again",
+                };
+                let what = format!("no session at portal {portal}; the others serve{until}");
                 Err(place.error(ErrorKind::Inaccessible, what))
             }
         }
+    }
+
+    /// Logs in where the start could not, or somebody ended a session of ours.
+    fn complete(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
+        let place = Place::of(&pool.def)?;
+        let sessions = self.of(&place);
+        let mut missing = Vec::new();
+        for (index, portal) in place.portals.iter().enumerate() {
+            let is_there = sessions.iter().any(|(at, _)| *at == index);
+            if !is_there && self.records.has(place.target, portal, &place.interface)? {
+                missing.push(portal);
+            }
+        }
+        // As many parts of the time as there are portals left, and one for what comes after this.
+        let most = u32::try_from(missing.len() + 1).unwrap_or(u32::MAX);
+        let tried = missing.into_iter().zip((2..=most).rev()).map(|(portal, parts)| {
+            let limits = ctx.limits.part(parts);
+            let admin = Admin { host: &*ctx.host, limits: &limits };
+            // iscsid goes on with a login when iscsiadm is ended, and may be done with it after the stop.
+            admin.ask(portal, &place.interface)?;
+            admin.log_in_at(place.target, &place.interface, portal)
+        });
+        let tried: Vec<Result<()>> = tried.collect();
+        tried.into_iter().collect::<Result<()>>().map_err(|error| place.named(error))
     }
 }
 
@@ -371,52 +401,6 @@ fn one_volume(paths: Vec<Found>) -> Option<Found> {
             Some(Box::new(BlockAttributes { members, ..BlockAttributes::default() }));
     }
     Some(volume)
-}
-
-/// Refuses what no source of a target can say.
-pub(super) fn check_source(source: &Source) -> Result<()> {
-    portal::check_names(source)?;
-    match &source.auth {
-        Some(auth) if !record::is_value(auth.parts().0) => {
-            let what = "the user name cannot be one of CHAP";
-            Err(Error::new(ErrorKind::InvalidArgument, what))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The host whose targets are to be found, and its portal.
-pub(super) fn asked(spec: &Source) -> Result<(&HostAddress, Portal)> {
-    let host = spec.server()?;
-    Ok((host, Portal::of(host)))
-}
-
-/// The targets that were found by a host, as sources: each with all its portals, of which the one that
-/// was asked comes first, as it was asked for. A target need not be there.
-pub(super) fn sources(
-    spec: &Source,
-    host: &HostAddress,
-    found: &[(Portal, String)],
-) -> Vec<Source> {
-    let asked = Portal::of(host);
-    let mut targets: BTreeMap<&str, Vec<&Portal>> = BTreeMap::new();
-    for (portal, target) in found {
-        targets.entry(target).or_default().push(portal);
-    }
-    let sources = targets.into_iter().map(|(target, portals)| {
-        let (same, others): (Vec<_>, Vec<_>) =
-            portals.into_iter().partition(|portal| asked.is(portal));
-        let first = same.first().map(|_| host.clone());
-        let hosts = first.into_iter().chain(others.into_iter().map(Portal::address)).collect();
-        let device = SourceDevice {
-            path: target.to_owned(),
-            part_separator: None,
-            free_extents: Vec::new(),
-        };
-        let initiator_iqn = spec.initiator_iqn.clone();
-        Source { hosts, devices: vec![device], initiator_iqn, ..Source::default() }
-    });
-    sources.collect()
 }
 
 /// The password that goes with a user name.

@@ -6,6 +6,7 @@
 use super::portal::Portal;
 use crate::host::Limits;
 use crate::model::{Error, ErrorKind, Result};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -169,6 +170,16 @@ impl Records {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is a record of a target at a portal for an interface.
+    pub(super) fn has(&self, target: &str, portal: &Portal, interface: &str) -> Result<bool> {
+        let name = portal.record();
+        let is_at = |part: &OsStr| {
+            let rest = part.to_str().and_then(|part| part.strip_prefix(&name));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+        };
+        Ok(self.of(target, interface)?.iter().any(|record| record.iter().any(is_at)))
     }
 
     /// The files of the records of a target for an interface.
@@ -345,6 +356,9 @@ mod tests {
             assert!(text.contains(&format!("node.tpgt = {group}\n")), "{text}");
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
+        let has = |host: &str| records.has("iqn.a", &portal(host), "ours").unwrap();
+        assert!(has("192.0.2.1") && has("2001:db8::1"));
+        assert!(!has("192.0.2.3") && !has("192.0.2"), "others have the first");
         assert_eq!(make("secret", &["192.0.2.3"]).unwrap_err().kind(), ErrorKind::Conflict);
         for value in ["", " x", "x ", "x\ny", &"x".repeat(256)] {
             let error = make(value, &hosts).unwrap_err();

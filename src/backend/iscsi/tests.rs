@@ -1,7 +1,7 @@
 use super::*;
 use crate::backend::tests::fixture;
 use crate::host::{Command, Output};
-use crate::model::{AuthKind, SecretRef};
+use crate::model::{AuthKind, HostAddress, SecretRef, SourceDevice};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -345,6 +345,53 @@ fn a_login_that_failed_in_passing_is_tried_again_at_its_portal_alone() {
         log_in(&two, &[of("192.0.2.1", 24), second], (24, 1)),
         (Err(ErrorKind::AuthenticationFailed), "all [fe80::2]:3260".to_owned())
     );
+}
+
+#[test]
+fn a_portal_without_a_session_is_logged_in_at_when_it_answers() {
+    let bench = Bench::new();
+    let def = definition(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    let place = Place::of(&def).unwrap();
+    bench.session(1, &place.interface, "iqn.x:host", "192.0.2.1", "FAILED");
+    let complete = |status: i32, stumbles: (i32, usize)| {
+        let records = bench.base.path().to_owned();
+        let adm = Arc::new(Iscsiadm { status, stumbles, records, ..Iscsiadm::default() });
+        let mut ctx = fixture::context(&Arc::new(fixture::World::default()));
+        ctx.host = adm.clone();
+        let done = bench.iscsi.complete(&active(&def), &ctx).map_err(|error| error.kind());
+        let calls: Vec<String> = adm.calls.lock().unwrap().clone();
+        (done, calls)
+    };
+    let condition = || bench.iscsi.condition(&active(&def)).unwrap_err();
+    // The kernel sees to a session that is down; of the others there is no record of ours.
+    assert!(condition().message().ends_with("192.0.2.1:3260; the others serve until it answers"));
+    assert_eq!(complete(0, (0, 0)), (Ok(()), Vec::new()));
+    let state = bench.base.path().join("class/iscsi_session/session1/state");
+    fs::write(state, "LOGGED_IN\n").unwrap();
+    assert!(condition().message().contains("192.0.2.2:3260; the others serve. Stop and start"));
+
+    put_interface(bench.base.path(), &place.interface);
+    let portals: Vec<&Portal> = place.portals[1..].iter().collect();
+    let made =
+        bench.iscsi.records.make(TARGET, &portals, &place.interface, &[], &Limits::default());
+    made.unwrap();
+    assert!(condition().message().ends_with("192.0.2.2:3260; the others serve until it answers"));
+    let search = |at: &str| {
+        let interface = &place.interface;
+        format!("-m discovery -t sendtargets -p {at}:3260 -o nonpersistent -I {interface}")
+    };
+    let login =
+        |at: &str| format!("-m node -T {TARGET} -I {} -p {at}:3260 --login", place.interface);
+    let (second, third) = ("192.0.2.2", "192.0.2.3");
+    let all = vec![search(second), login(second), search(third), login(third)];
+    assert_eq!(complete(0, (0, 0)), (Ok(()), all.clone()));
+    // One that does not answer is not logged in at, and is no reason not to at the next.
+    let (done, calls) = complete(0, (8, 1));
+    assert_eq!(done, Err(ErrorKind::Inaccessible));
+    assert_eq!(calls, [search(second), search(third), login(third)]);
+    // One that tells its targets to nobody else answers.
+    let (done, calls) = complete(0, (24, 1));
+    assert_eq!((done, calls), (Ok(()), all));
 }
 
 #[test]

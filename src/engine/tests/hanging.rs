@@ -68,6 +68,29 @@ async fn a_part_that_is_missing_is_said_until_it_is_back_which_nobody_tells() {
 }
 
 #[tokio::test]
+async fn a_part_that_is_missing_is_fetched_as_soon_as_that_can_be_done() {
+    let world = World::impatient();
+    let pool = world.started("paths").await;
+    pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
+    assert_eq!(world.sim.calls("paths", "complete"), 0, "nothing is missing");
+    for method in ["condition", "complete"] {
+        world.sim.fail("paths", method, ErrorKind::Inaccessible);
+    }
+    pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
+    world.sim.called("paths", "complete", 3).await;
+    let now = pool.snapshot();
+    assert_eq!((now.state, now.last_error.is_some()), (PoolState::Active, true));
+    // What it finds then is looked at at once: nobody else is asked.
+    world.sim.hold("paths", "complete");
+    world.sim.called("paths", "complete", world.sim.calls("paths", "complete") + 1).await;
+    for method in ["condition", "complete"] {
+        world.sim.heal("paths", method);
+    }
+    world.sim.release("paths", "complete");
+    until(&world.engine, &pool, |now| now.last_error.is_none()).await;
+}
+
+#[tokio::test]
 async fn a_thousand_calls_elsewhere_are_answered_while_a_pool_hangs() {
     let world = World::with(EngineOptions {
         workers: 2,

@@ -232,6 +232,10 @@ impl Backend for Sim {
         self.enter(&pool.def, "condition", ctx)
     }
 
+    fn complete(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
+        self.enter(&pool.def, "complete", ctx)
+    }
+
     fn refresh_volume(
         &self,
         pool: &ActivePool,

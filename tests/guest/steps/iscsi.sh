@@ -112,14 +112,28 @@ a_portal_that_does_not_answer_leaves_the_others() {
     has_volumes main unit:0:0:0 unit:0:0:1 unit:0:0:2
     poolctl show main | grep 'no session at portal 127.0.0.2:3260'
     grep -A 1 'portal: 127.0.0.2,3260\]\.$' /var/tmp/complaints | grep 'initiator reported error (8 - '
-    nft delete table ip dead
-    poolctl stop main
-    poolctl start main
-    is "$(sessions)" "$main $main"
-    not grep 'no session' <(poolctl show main)
-    poolctl stop main
 }
 step a_portal_that_does_not_answer_leaves_the_others
+
+has_paths() { is "$(poolctl --json vol show main/unit:0:0:1 | jq '."member-paths" | length')" "$1"; }
+lacks_nothing() { not grep 'no session' <(poolctl show main); }
+
+it_is_logged_in_at_when_it_answers() {
+    hold "$(by_path 127.0.0.1:3260 $main 1)" raw
+    nft delete table ip dead
+    wait_for 120 "nothing is missing" lacks_nothing
+    is "$(sessions)" "$main $main"
+    wait_for 30 "it is another path to the unit" has_paths 2
+    let_go "$(by_path 127.0.0.1:3260 $main 1)"
+    iscsiadm -m node -T $main -p 127.0.0.2:3260 --logout
+    wait_for 120 "so it is after a logout by hand" not lacks_nothing
+    wait_for 120 "and again" lacks_nothing
+    is "$(sessions)" "$main $main"
+    poolctl stop main
+    is "$(sessions)" ""
+    not test -e /run/lock/iscsi/lock.write
+}
+step it_is_logged_in_at_when_it_answers
 
 a_login_that_failed_in_passing_is_tried_again_at_its_portal() {
     echo '127.0.0.2 san2' >>/etc/hosts
