@@ -34,6 +34,8 @@ use zeroize::Zeroizing;
 const APPEAR: Duration = Duration::from_secs(8);
 /// How long what an undone start left may take to go.
 const WITHDRAWAL: Duration = Duration::from_secs(20);
+/// How long is waited between tries to end it, each of which is a program.
+const WITHDRAWAL_PAUSE: Duration = Duration::from_millis(500);
 
 /// What the records of our sessions say beside the password. Logging in, and doing it again, is ours:
 /// what is refused fails at once, and what is not answered after the time-out of one login (15 s).
@@ -367,7 +369,7 @@ impl Iscsi {
             });
             all.is_empty().then_some(())
         };
-        let gone = admin.limits.look_for(WITHDRAWAL, ended);
+        let gone = admin.limits.look_every(WITHDRAWAL_PAUSE, WITHDRAWAL, ended);
         let forgotten = self.records.remove(target, interface, admin.limits);
         refused.and(gone.map(drop)).and(forgotten)
     }

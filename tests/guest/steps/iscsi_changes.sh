@@ -34,14 +34,14 @@ step sessions_of_others_stay
 records() { find /etc/iscsi/nodes /etc/iscsi/ifaces -type f; }
 
 a_session_whose_records_are_gone_is_ended() {
-    iscsi_pool own $open "<host name='::1' port='3261'/>" \
+    poolctl undefine open
+    iscsi_pool open $open "<host name='::1' port='3261'/>" \
         "<initiator><iqn name='iqn.2026-11.org.example:own'/></initiator>" --start
     records | xargs rm
     is "$(sessions)" $open
-    poolctl stop own
+    poolctl stop open
     is "$(sessions)" ""
     is "$(records)" ""
-    poolctl undefine own
 }
 step a_session_whose_records_are_gone_is_ended
 
