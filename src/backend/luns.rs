@@ -63,7 +63,7 @@ pub(super) trait LunSource: Send + Sync {
         Ok(())
     }
 
-    /// Tries to get what is missing.
+    /// Tries to get back what is missing.
     fn complete(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
     }

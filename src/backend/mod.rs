@@ -231,8 +231,9 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
-    /// Tries to get what is missing of an active pool that serves without it. Called with the pauses of a
-    /// retry while [`condition`](Self::condition) says that something is.
+    /// Tries to get back what is missing of an active pool, all of it or the part that
+    /// [`condition`](Self::condition) tells of. Called with the pauses of a retry while something is, and
+    /// cancelled when anything else is to be done with the pool.
     fn complete(&self, _pool: &ActivePool, _ctx: &OpContext) -> Result<()> {
         Ok(())
     }

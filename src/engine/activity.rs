@@ -7,7 +7,7 @@ use super::merge::Merged;
 use super::pool::{Late, Phase, clear_volumes, note, set_volumes};
 use super::run::Patience;
 use super::{JobOperation, ResultValue};
-use crate::backend::{ActivePool, BuildMode, StopOptions, Watch};
+use crate::backend::{ActivePool, Backend, BuildMode, StopOptions, Watch};
 use crate::model::{Error, ErrorKind, Result, Usage};
 use crate::store::RunState;
 use std::sync::Arc;
@@ -233,6 +233,7 @@ impl Actor {
         self.pool.update(&self.shared, |core, next| {
             core.active = None;
             core.follower = None;
+            core.complete_first = false;
             core.epoch += 1;
             core.gone = false;
             core.dead = false;
@@ -326,16 +327,14 @@ impl Actor {
     pub(super) async fn check(&self) {
         let Ok((active, epoch)) = self.started() else { return };
         let Ok(backend) = self.shared.backend_of(active.def.pool_type) else { return };
+        if self.pool.change(|core| std::mem::take(&mut core.complete_first) && !core.dead) {
+            self.complete(&active, &backend).await;
+        }
         let by_inotify = backend.info().watch == Watch::Directory;
         let patience = Patience::Within(self.shared.options.refresh_timeout);
-        let complete_first = self.pool.change(|core| std::mem::take(&mut core.complete_first));
         let checked = self
             .run(None, patience, "a check")
             .run(move |ctx| {
-                // Why it is still missing is for who looks for the reason; that it is, is published.
-                if complete_first && let Err(error) = backend.complete(&active, ctx) {
-                    tracing::info!(POOLD_POOL = %active.def.name, POOLD_POOL_UUID = %active.def.uuid, "{error}");
-                }
                 Ok((backend.usage(&active, ctx)?, backend.condition(&active, ctx).err()))
             })
             .await;
@@ -360,6 +359,23 @@ impl Actor {
         });
         if back {
             drop(self.read(None).await);
+        }
+    }
+
+    /// Tries to get what is missing of the storage, unless something else is to be done.
+    async fn complete(&self, active: &Arc<ActivePool>, backend: &Arc<dyn Backend>) {
+        let (active, backend) = (Arc::clone(active), Arc::clone(backend));
+        let patience = Patience::Spare(self.shared.options.refresh_timeout);
+        let completed = self
+            .run(None, patience, "a completion")
+            .run(move |ctx| backend.complete(&active, ctx))
+            .await;
+        match completed {
+            // That it is still missing is published; why is for who looks for the reason.
+            Err(error) if error.kind() != ErrorKind::Cancelled => {
+                tracing::info!(POOLD_POOL = %self.pool.name(), POOLD_POOL_UUID = %self.pool.uuid, "{error}");
+            }
+            _ => {}
         }
     }
 }

@@ -186,34 +186,35 @@ pub(super) fn lost(
 /// Has somebody wait for storage that is gone.
 pub(super) fn follow_return(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core) {
     if core.gone && !matches!(core.follower, Some(Follower::Return(_))) {
-        core.follower = Some(Follower::Return(await_return(shared, pool, false)));
+        core.follower = Some(Follower::Return(await_return(shared, pool)));
     }
 }
 
 /// Has somebody wait for what is missing of storage that serves, or for nothing any more.
 pub(super) fn follow_part(shared: &Arc<Shared>, pool: &Arc<Pool>, core: &mut Core, missing: bool) {
     match (&core.follower, missing) {
-        (None, true) => core.follower = Some(Follower::Part(await_return(shared, pool, true))),
+        (None, true) => core.follower = Some(Follower::Part(await_return(shared, pool))),
         (Some(Follower::Part(_)), false) => core.follower = None,
         _ => {}
     }
 }
 
 /// Waits for the return of a pool's storage, or of a part of it, which may have to be fetched.
-fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>, part: bool) -> AbortOnDropHandle<()> {
+fn await_return(shared: &Arc<Shared>, pool: &Arc<Pool>) -> AbortOnDropHandle<()> {
     let (shared, pool) = (Arc::clone(shared), Arc::clone(pool));
     AbortOnDropHandle::new(tokio::spawn(async move {
         let (first, longest) = shared.options.retry;
         let mut pause = first;
         loop {
             let mut look_out = LookOut::take_up(&shared, &pool).await;
-            pool.change(|core| core.complete_first = part);
             // When it is back, this follower is replaced.
             pool.ask_check(&shared);
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(longest),
                 () = look_out.appearance() => pause = first,
             }
+            // Not at first: a start has just tried.
+            pool.change(|core| core.complete_first = true);
         }
     }))
 }

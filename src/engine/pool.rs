@@ -83,7 +83,7 @@ pub(super) struct Core {
     pub(super) retry: Option<CancellationToken>,
     /// Whether the actor is to see whether the storage is still there.
     pub(super) check_queued: bool,
-    /// Whether it is to try to get what is missing of the storage first.
+    /// Whether it is to try to get what is missing of the storage before that.
     pub(super) complete_first: bool,
     /// Whether the actor is to read it again.
     pub(super) reread_queued: bool,

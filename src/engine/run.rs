@@ -19,11 +19,16 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+/// How long is waited between looks for what an operation is to be left for.
+const AWAITED_LOOK: Duration = Duration::from_millis(50);
+
 /// How long an operation may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Patience {
     /// So long, but for work that says that it is much; for the pool as a whole.
     Within(Duration),
+    /// The same, for what is left as soon as something else is to be done with the pool.
+    Spare(Duration),
     /// So long; for a job on a volume.
     Volume(Duration),
     /// For a job on a volume: as long as it makes progress, or the pool answers beside it.
@@ -84,7 +89,7 @@ impl Run<'_> {
     ) -> Result<T> {
         let (shared, pool) = (self.shared, self.pool);
         let lane = match self.patience {
-            Patience::Within(_) => Some(&pool.pool_lane),
+            Patience::Within(_) | Patience::Spare(_) => Some(&pool.pool_lane),
             Patience::Volume(_) | Patience::WhileAlive => Some(&pool.volume_lane),
             Patience::Transfer | Patience::Force(_) => None,
         };
@@ -169,10 +174,12 @@ impl Run<'_> {
         let tick = self.shared.options.refresh_timeout;
         let mut hard = match self.patience {
             Patience::WhileAlive | Patience::Transfer => None,
-            Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
-                Some(begun + time)
-            }
+            Patience::Within(time)
+            | Patience::Spare(time)
+            | Patience::Volume(time)
+            | Patience::Force(time) => Some(begun + time),
         };
+        let spare = matches!(self.patience, Patience::Spare(_));
         let mut check = begun + tick;
         let mut progress = None;
         let mut gave_way = false;
@@ -200,6 +207,11 @@ impl Run<'_> {
                     (hard, check) = (None, Instant::now());
                 }
                 () = cancelled(self.job), if !cancel.is_cancelled() => {
+                    cancel.cancel();
+                    hard = hard.map(|hard| hard.min(Instant::now() + grace));
+                }
+                () = self.awaited(), if spare && !cancel.is_cancelled() => {
+                    gave_way = true;
                     cancel.cancel();
                     hard = hard.map(|hard| hard.min(Instant::now() + grace));
                 }
@@ -249,13 +261,20 @@ impl Run<'_> {
             .look(|core| core.asking > 0 || core.queue.iter().any(|queued| Some(queued.id) != own))
     }
 
+    async fn awaited(&self) {
+        while !self.is_awaited() {
+            tokio::time::sleep(AWAITED_LOOK).await;
+        }
+    }
+
     /// What the operation is told: a fifth earlier than when it is given up, so that it can end
     /// by itself, and a program of it that takes no notice be killed.
     fn soft_deadline(&self) -> Option<std::time::Instant> {
         match self.patience {
-            Patience::Within(time) | Patience::Volume(time) | Patience::Force(time) => {
-                std::time::Instant::now().checked_add(time * 8 / 10)
-            }
+            Patience::Within(time)
+            | Patience::Spare(time)
+            | Patience::Volume(time)
+            | Patience::Force(time) => std::time::Instant::now().checked_add(time * 8 / 10),
             Patience::WhileAlive | Patience::Transfer => None,
         }
     }

@@ -59,7 +59,7 @@ impl Admin<'_> {
 
     /// Fails unless a portal answers, whether or not it tells what its targets are. Ends when iscsiadm does.
     pub(super) fn ask(self, portal: &Portal, interface: &str) -> Result<()> {
-        let answers = [NOTHING_FOUND, LOGIN_FAILED, LOGIN_REFUSED, CREDENTIALS_REFUSED];
+        let answers = [NOTHING_FOUND, LOGIN_REFUSED, CREDENTIALS_REFUSED];
         self.search(portal, Some(interface), &answers).map(drop)
     }
 
@@ -104,7 +104,8 @@ impl Admin<'_> {
 
     /// The same at one portal alone.
     pub(super) fn log_in_at(self, target: &str, interface: &str, portal: &Portal) -> Result<()> {
-        self.log_in_again(target, interface, portal, LOGIN_FAILED)
+        let Output { status, .. } = self.login(target, interface, &["-p", &portal.to_string()])?;
+        self.log_in_again(target, interface, portal, status)
     }
 
     /// What comes of a login at a portal that ended with a status, which may have been in passing.

@@ -5,6 +5,7 @@
 //! and left so.
 
 mod admin;
+mod login;
 mod portal;
 mod record;
 mod sessions;
@@ -15,35 +16,23 @@ mod tests;
 use super::block_volumes::Found;
 use super::luns::{LunSource, OPERATIONS_WITH_SEARCH};
 use super::scsi::disks;
-use super::{Activation, ActivePool, BackendInfo, OpContext, StopOptions, Undo, Watch};
-use crate::host::{DeviceEvent, Host, Limits};
+use super::{Activation, ActivePool, BackendInfo, OpContext, StopOptions, Watch};
+use crate::host::{DeviceEvent, Limits};
 use crate::model::{
-    Auth, BlockAttributes, Error, ErrorKind, PoolDef, PoolType, Result, SecretUsage, Source, Uuid,
-    VolumeName,
+    BlockAttributes, Error, ErrorKind, PoolDef, PoolType, Result, Source, Uuid, VolumeName,
 };
 use admin::Admin;
+use login::WITHDRAWAL;
+pub(super) use login::{password, withdraw};
 pub(super) use portal::Portal;
 use record::Records;
 use sessions::{Session, Sessions};
 pub(super) use sources::{asked, check_source, sources};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// How long disks may take to appear after a login or a search.
 const APPEAR: Duration = Duration::from_secs(8);
-/// How long what an undone start left may take to go.
-const WITHDRAWAL: Duration = Duration::from_secs(20);
-/// How long is waited between tries to end it, each of which is a program.
-const WITHDRAWAL_PAUSE: Duration = Duration::from_millis(500);
-
-/// What the records of our sessions say beside the password. Logging in, and doing it again, is ours:
-/// what is refused fails at once, and what is not answered after the time-out of one login (15 s).
-const SETTINGS: [(&str, &str); 3] = [
-    ("node.startup", "manual"),
-    ("node.conn[0].startup", "manual"),
-    ("node.session.initial_login_retry_max", "0"),
-];
 
 /// The source of iscsi pools.
 #[derive(Debug, Default)]
@@ -98,8 +87,11 @@ impl<'a> Place<'a> {
         let initiator = self.pool.source.initiator_iqn.as_ref();
         let is_it = session.target == self.target
             && initiator.is_none_or(|initiator| *initiator == session.initiator);
-        let at = |portal: &Portal| session.portals.iter().any(|found| portal.is(found));
-        self.portals.iter().position(at).filter(|_| is_it)
+        let at = |is: fn(&Portal, &Portal) -> bool| {
+            let mut found = session.portals.iter();
+            found.find_map(|found| self.portals.iter().position(|portal| is(portal, found)))
+        };
+        at(Portal::is).or_else(|| at(Portal::may_be)).filter(|_| is_it)
     }
 }
 
@@ -169,10 +161,10 @@ impl LunSource for Iscsi {
     fn stop(&self, pool: &ActivePool, options: StopOptions, ctx: &OpContext) -> Result<()> {
         let place = Place::of(&pool.def)?;
         let all = self.sessions.all();
-        let ends = |session: &&Session| {
+        let ends = |session: &Session| {
             place.is_ours(session) || options.release && place.portal(session).is_some()
         };
-        let ending: Vec<&Session> = all.iter().filter(ends).collect();
+        let ending: Vec<&Session> = all.iter().filter(|session| ends(session)).collect();
         if !options.force {
             for device in ending.iter().flat_map(|session| session.disks().0) {
                 // A multipath device goes with the last of its paths, if nobody uses it.
@@ -188,20 +180,13 @@ impl LunSource for Iscsi {
             }
         }
         let admin = Admin { host: &*ctx.host, limits: &ctx.limits };
-        if ending.iter().any(|session| place.is_ours(session)) {
-            self.have_interface(&place.interface, admin).map_err(|error| place.named(error))?;
-        }
         if ending.len() > 1 {
-            admin
-                .log_out_all(place.target, &place.interface)
-                .map_err(|error| place.named(error))?;
+            // At once; what that leaves is ended one by one, and refused there.
+            drop(admin.log_out_all(place.target, &place.interface));
         }
-        // Those of others, and ours whose records somebody removed.
-        for session in self.sessions.all().iter().filter(ends) {
-            admin.log_out(session.id).map_err(|error| place.named(error))?;
-        }
-        let forgotten = self.records.remove(place.target, &place.interface, &ctx.limits);
-        forgotten.map_err(|error| place.named(error))
+        self.end(ends, &place.interface, admin)
+            .and_then(|()| self.records.remove(place.target, &place.interface, &ctx.limits))
+            .map_err(|error| place.named(error))
     }
 
     fn luns(&self, pool: &ActivePool, ctx: &OpContext) -> Result<(Vec<Found>, u32)> {
@@ -239,35 +224,36 @@ impl LunSource for Iscsi {
             Some(index) => {
                 let portal = &place.portals[index];
                 let comes_back = sessions.iter().any(|(at, _)| *at == index)
-                    || self.records.has(place.target, portal, &place.interface)?;
-                let until = match comes_back {
-                    true => " until it answers",
+                    || self.has_record(&place, portal)?;
+                let again = match comes_back {
+                    true => ", and a login there is tried again",
                     false => ". Stop and start the pool to log in there again",
                 };
-                let what = format!("no session at portal {portal}; the others serve{until}");
+                let what = format!("no session at portal {portal}; the others serve{again}");
                 Err(place.error(ErrorKind::Inaccessible, what))
             }
         }
     }
 
-    /// Logs in where the start could not, or somebody ended a session of ours.
+    /// Logs in where the start could not, or where somebody ended a session of ours.
     fn complete(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
         let place = Place::of(&pool.def)?;
         let sessions = self.of(&place);
         let mut missing = Vec::new();
         for (index, portal) in place.portals.iter().enumerate() {
+            // iscsid sees to one that is down.
             let is_there = sessions.iter().any(|(at, _)| *at == index);
-            if !is_there && self.records.has(place.target, portal, &place.interface)? {
+            if !is_there && self.has_record(&place, portal)? {
                 missing.push(portal);
             }
         }
-        // As many parts of the time as there are portals left, and one for what comes after this.
-        let most = u32::try_from(missing.len() + 1).unwrap_or(u32::MAX);
-        let tried = missing.into_iter().zip((2..=most).rev()).map(|(portal, parts)| {
-            let limits = ctx.limits.part(parts);
+        let most = u32::try_from(missing.len()).unwrap_or(u32::MAX);
+        let tried = missing.into_iter().zip((1..=most).rev()).map(|(portal, portals_left)| {
+            let limits = ctx.limits.part(portals_left);
             let admin = Admin { host: &*ctx.host, limits: &limits };
+            self.have_interface(&place.interface, admin)?;
             // iscsid goes on with a login when iscsiadm is ended, and may be done with it after the stop.
-            admin.ask(portal, &place.interface)?;
+            Admin { limits: &limits.part(3), ..admin }.ask(portal, &place.interface)?;
             admin.log_in_at(place.target, &place.interface, portal)
         });
         let tried: Vec<Result<()>> = tried.collect();
@@ -298,80 +284,21 @@ impl Iscsi {
                 place.target, place.portals[*index], session.id
             ),
             None => {
-                format!("nobody is logged in to {} any more; stop and start the pool", place.target)
+                let has = |portal| self.has_record(place, portal).unwrap_or_default();
+                let again = match place.portals.iter().any(has) {
+                    true => "a login is tried again",
+                    false => "stop and start the pool",
+                };
+                format!("nobody is logged in to {} any more; {again}", place.target)
             }
         };
         Err(place.error(ErrorKind::Inaccessible, what))
     }
 
-    /// Logs in at portals; success is that at least one of the pool serves then.
-    fn log_in(&self, place: &Place<'_>, portals: &[&Portal], ctx: &OpContext) -> Result<()> {
-        let (target, interface) = (place.target, place.interface.as_str());
-        let auth = place.pool.source.auth.as_ref();
-        let password =
-            auth.map(|auth| password(auth, ctx)).transpose().map_err(|e| place.named(e))?;
-        // One that does not answer must not take the time of those that do.
-        let limits = match portals.len() {
-            1 => ctx.limits.clone(),
-            _ => ctx.limits.part(2),
-        };
-        let admin = Admin { host: &*ctx.host, limits: &limits };
-        ctx.journal.record(&Undo::WithdrawIscsi {
-            target: target.to_owned(),
-            interface: interface.to_owned(),
-        })?;
-        let mut settings = SETTINGS.to_vec();
-        if let Some(initiator) = &place.pool.source.initiator_iqn {
-            settings.push((admin::INITIATOR, initiator));
-        }
-        if let (Some(auth), Some(password)) = (auth, &password) {
-            settings.extend([
-                ("node.session.auth.authmethod", "CHAP"),
-                ("node.session.auth.username", auth.parts().0),
-                ("node.session.auth.password", password.as_str()),
-            ]);
-        }
-        let logged_in = || -> Result<()> {
-            admin.make_interface(interface)?;
-            self.records.make(target, portals, interface, &settings, &ctx.limits)?;
-            admin.log_in(target, interface, portals)
-        };
-        match logged_in().map_err(|error| place.named(error)) {
-            Ok(()) => Ok(()),
-            // What is wrong with the others is the pool's condition.
-            Err(error) if error.kind() == ErrorKind::Inaccessible => {
-                self.serving(place).map(drop).map_err(|_| error)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Makes the record of an interface if it is gone: iscsiadm ends no session without that of its interface.
-    fn have_interface(&self, interface: &str, admin: Admin<'_>) -> Result<()> {
-        match self.records.database_of(interface) {
-            Some(_) => Ok(()),
-            None => admin.make_interface(interface),
-        }
-    }
-
-    /// Ends the sessions of an interface and removes its records.
-    fn withdraw(&self, target: &str, interface: &str, admin: Admin<'_>) -> Result<()> {
-        // First, as they may hold a password.
-        self.records.remove(target, interface, admin.limits)?;
-        let mut refused = Ok(());
-        let ended = || {
-            let mut all = self.sessions.all();
-            all.retain(|session| session.interface == interface);
-            // One that is being logged in, which goes on when iscsiadm is ended, cannot be ended yet.
-            refused = all.iter().try_for_each(|session| {
-                self.have_interface(interface, admin)?;
-                admin.log_out(session.id)
-            });
-            all.is_empty().then_some(())
-        };
-        let gone = admin.limits.look_every(WITHDRAWAL_PAUSE, WITHDRAWAL, ended);
-        let forgotten = self.records.remove(target, interface, admin.limits);
-        refused.and(gone.map(drop)).and(forgotten)
+    /// Whether open-iscsi has a record of ours for a portal, by which it can be logged in at.
+    fn has_record(&self, place: &Place<'_>, portal: &Portal) -> Result<bool> {
+        let has = self.records.has(place.target, portal, &place.interface);
+        has.map_err(|error| place.named(error))
     }
 
     /// Waits until the disks behind sessions are there and udev has named them, for a while.
@@ -403,22 +330,4 @@ fn one_volume(paths: Vec<Found>) -> Option<Found> {
             Some(Box::new(BlockAttributes { members, ..BlockAttributes::default() }));
     }
     Some(volume)
-}
-
-/// The password that goes with a user name.
-pub(super) fn password(auth: &Auth, ctx: &OpContext) -> Result<Zeroizing<String>> {
-    let value = ctx.secrets.value(auth.parts().1, SecretUsage::Iscsi)?;
-    match std::str::from_utf8(value.bytes()) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => {
-            let what = "the password is no text; set the secret again";
-            Err(Error::new(ErrorKind::AuthenticationFailed, what))
-        }
-    }
-}
-
-/// Undoes a start that was not finished: ends the sessions of an interface and removes its records.
-pub(super) fn withdraw(target: &str, interface: &str, host: &dyn Host) -> Result<()> {
-    let limits = Limits::within(WITHDRAWAL);
-    Iscsi::default().withdraw(target, interface, Admin { host, limits: &limits })
 }

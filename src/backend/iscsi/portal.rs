@@ -59,17 +59,24 @@ impl Portal {
         format!("{},{}", self.host, self.port)
     }
 
-    /// Whether a connection to `other`, which is an address or the name it was asked for by, is one
-    /// to this portal. No name is resolved: what is behind one cannot be told, and counts.
+    /// Whether `other` is the same address, or the same name.
     pub(super) fn is(&self, other: &Self) -> bool {
-        let (own, others) = (self.host.parse::<IpAddr>(), other.host.parse::<IpAddr>());
-        let host = match (own, others) {
-            (Ok(own), Ok(others)) => own == others,
-            (Err(_), Err(_)) => self.host.eq_ignore_ascii_case(&other.host),
-            (Err(_), Ok(_)) => true,
-            (Ok(_), Err(_)) => false,
+        let host = match (self.address_of(), other.address_of()) {
+            (Some(own), Some(others)) => own == others,
+            (None, None) => self.host.eq_ignore_ascii_case(&other.host),
+            _ => false,
         };
         host && self.port == other.port
+    }
+
+    /// Whether `other` is an address that may be behind this name. None is resolved: what is behind one
+    /// cannot be told, and counts.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        self.address_of().is_none() && other.address_of().is_some() && self.port == other.port
+    }
+
+    fn address_of(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
     }
 }
 
@@ -142,9 +149,13 @@ mod tests {
     fn a_portal_is_known_by_its_address_or_its_name() {
         let is = |own: &str, other: &str| portal(own, None).is(&portal(other, None));
         assert!(is("2001:db8::1", "2001:0db8:0:0::1"));
-        assert!(is("san", "SAN") && is("san", "192.0.2.1") && !is("san", "nas"));
+        assert!(is("san", "SAN") && !is("san", "nas") && !is("san", "192.0.2.1"));
+        let may_be = |own: &str, other: &str| portal(own, None).may_be(&portal(other, None));
+        assert!(may_be("san", "192.0.2.1") && !may_be("san", "nas"));
+        assert!(!may_be("192.0.2.1", "192.0.2.2") && !may_be("192.0.2.1", "san"));
         assert!(!is("192.0.2.1", "192.0.2.2") && !is("192.0.2.1", "san"));
         assert!(!portal("192.0.2.1", Some(1)).is(&portal("192.0.2.1", None)));
+        assert!(!portal("san", Some(1)).may_be(&portal("192.0.2.1", None)));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(in crate::backend) fn sources(
     }
     let sources = targets.into_iter().map(|(target, portals)| {
         let (same, others): (Vec<_>, Vec<_>) =
-            portals.into_iter().partition(|portal| asked.is(portal));
+            portals.into_iter().partition(|portal| asked.is(portal) || asked.may_be(portal));
         let first = same.first().map(|_| host.clone());
         let hosts = first.into_iter().chain(others.into_iter().map(Portal::address)).collect();
         let device = SourceDevice {

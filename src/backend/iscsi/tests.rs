@@ -1,6 +1,7 @@
 use super::*;
+use crate::backend::Undo;
 use crate::backend::tests::fixture;
-use crate::host::{Command, Output};
+use crate::host::{Command, Host, Output};
 use crate::model::{AuthKind, HostAddress, SecretRef, SourceDevice};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -106,6 +107,11 @@ impl Host for Iscsiadm {
             put_interface(&self.records, interface);
             return Ok(Output::default());
         }
+        let (stumble, times) = self.stumbles;
+        if calls.iter().filter(|call| !call.contains(" iface ")).count() <= times {
+            let stderr = self.complains.clone().into_bytes();
+            return Ok(Output { status: stumble, stderr, ..Output::default() });
+        }
         if let ["-m", "session", "-r", id, "--logout"] = args[..] {
             let session = self.records.join(format!("class/iscsi_session/session{id}"));
             let interface = fs::read_to_string(session.join("ifacename")).unwrap();
@@ -115,11 +121,6 @@ impl Host for Iscsiadm {
             }
             fs::remove_file(session).unwrap();
             return Ok(Output::default());
-        }
-        let (stumble, times) = self.stumbles;
-        if calls.iter().filter(|call| !call.contains(" iface ")).count() <= times {
-            let stderr = self.complains.clone().into_bytes();
-            return Ok(Output { status: stumble, stderr, ..Output::default() });
         }
         let says = self.says.as_bytes().to_vec();
         Ok(Output { status: self.status, stdout: says, ..Output::default() })
@@ -156,7 +157,29 @@ fn a_pool_has_the_sessions_at_its_portals_by_its_initiator() {
     assert_eq!(error.kind(), ErrorKind::Inaccessible);
     assert!(error.message().contains("session 5 is down"), "{error}");
     let error = serving(&definition(&["192.0.2.3"])).unwrap_err();
-    assert!(error.message().contains("nobody is logged in"), "{error}");
+    assert!(error.message().ends_with("any more; stop and start the pool"), "{error}");
+}
+
+#[test]
+fn a_session_is_at_the_portal_that_it_was_asked_for_by() {
+    let bench = Bench::new();
+    for (id, name, address) in
+        [(1, "san1", "192.0.2.1"), (2, "san2", "192.0.2.2"), (3, "192.0.2.3", "192.0.2.3")]
+    {
+        bench.session(id, "default", "iqn.x:host", name, "LOGGED_IN");
+        let connection = bench.base.path().join(format!("class/iscsi_connection/connection{id}:0"));
+        fs::write(connection.join("address"), address).unwrap();
+        fs::write(connection.join("port"), "3260").unwrap();
+    }
+    let at = |hosts: &[&str]| -> Vec<(usize, u32)> {
+        let def = definition(hosts);
+        let found = bench.iscsi.of(&Place::of(&def).unwrap());
+        found.iter().map(|(portal, session)| (*portal, session.id)).collect()
+    };
+    assert_eq!(at(&["san1", "san2", "192.0.2.3"]), [(0, 1), (1, 2), (2, 3)]);
+    assert_eq!(at(&["192.0.2.3", "san2", "san1"]), [(0, 3), (1, 2), (2, 1)]);
+    // What is behind another name cannot be told.
+    assert_eq!(at(&["192.0.2.2", "san"]), [(0, 2), (1, 1), (1, 3)]);
 }
 
 #[test]
@@ -231,6 +254,14 @@ fn a_session_whose_records_are_gone_is_ended_all_the_same() {
     bench.session(1, &place.interface, "iqn.x:host", "192.0.2.1", "LOGGED_IN");
     bench.session(2, "default", "iqn.x:host", "192.0.2.1", "LOGGED_IN");
     let others = || bench.iscsi.sessions.all().iter().map(|session| session.id).collect::<Vec<_>>();
+    bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
+    assert_eq!((others(), left()), (vec![2], 0));
+
+    // One that is being logged in cannot be ended at once.
+    let stumbles = (9, 1);
+    let records = bench.base.path().to_owned();
+    ctx.host = Arc::new(Iscsiadm { stumbles, records, ..Iscsiadm::default() });
+    bench.session(4, &place.interface, "iqn.x:host", "192.0.2.1", "FREE");
     bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
     assert_eq!((others(), left()), (vec![2], 0));
 
@@ -363,8 +394,12 @@ fn a_portal_without_a_session_is_logged_in_at_when_it_answers() {
         (done, calls)
     };
     let condition = || bench.iscsi.condition(&active(&def)).unwrap_err();
-    // The kernel sees to a session that is down; of the others there is no record of ours.
-    assert!(condition().message().ends_with("192.0.2.1:3260; the others serve until it answers"));
+    // iscsid sees to a session that is down; of the others there is no record of ours.
+    assert!(
+        condition()
+            .message()
+            .ends_with("192.0.2.1:3260; the others serve, and a login there is tried again")
+    );
     assert_eq!(complete(0, (0, 0)), (Ok(()), Vec::new()));
     let state = bench.base.path().join("class/iscsi_session/session1/state");
     fs::write(state, "LOGGED_IN\n").unwrap();
@@ -375,7 +410,11 @@ fn a_portal_without_a_session_is_logged_in_at_when_it_answers() {
     let made =
         bench.iscsi.records.make(TARGET, &portals, &place.interface, &[], &Limits::default());
     made.unwrap();
-    assert!(condition().message().ends_with("192.0.2.2:3260; the others serve until it answers"));
+    assert!(
+        condition()
+            .message()
+            .ends_with("192.0.2.2:3260; the others serve, and a login there is tried again")
+    );
     let search = |at: &str| {
         let interface = &place.interface;
         format!("-m discovery -t sendtargets -p {at}:3260 -o nonpersistent -I {interface}")
@@ -389,9 +428,13 @@ fn a_portal_without_a_session_is_logged_in_at_when_it_answers() {
     let (done, calls) = complete(0, (8, 1));
     assert_eq!(done, Err(ErrorKind::Inaccessible));
     assert_eq!(calls, [search(second), search(third), login(third)]);
+    assert_eq!(complete(0, (5, 1)).1, calls, "nor one that closes the connection");
     // One that tells its targets to nobody else answers.
     let (done, calls) = complete(0, (24, 1));
     assert_eq!((done, calls), (Ok(()), all));
+    // The record of the interface may be gone.
+    fs::remove_dir_all(bench.base.path().join("ifaces")).unwrap();
+    assert!(complete(0, (0, 0)).1[0].ends_with("-o new"));
 }
 
 #[test]

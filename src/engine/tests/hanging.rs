@@ -71,23 +71,42 @@ async fn a_part_that_is_missing_is_said_until_it_is_back_which_nobody_tells() {
 async fn a_part_that_is_missing_is_fetched_as_soon_as_that_can_be_done() {
     let world = World::impatient();
     let pool = world.started("paths").await;
-    pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
-    assert_eq!(world.sim.calls("paths", "complete"), 0, "nothing is missing");
-    for method in ["condition", "complete"] {
-        world.sim.fail("paths", method, ErrorKind::Inaccessible);
-    }
+    world.sim.fail("paths", "condition", ErrorKind::Inaccessible);
+    world.sim.fail("paths", "complete", ErrorKind::Inaccessible);
     pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
     world.sim.called("paths", "complete", 3).await;
     let now = pool.snapshot();
     assert_eq!((now.state, now.last_error.is_some()), (PoolState::Active, true));
-    // What it finds then is looked at at once: nobody else is asked.
+    // What was fetched is seen by the check that it was fetched for.
     world.sim.hold("paths", "complete");
     world.sim.called("paths", "complete", world.sim.calls("paths", "complete") + 1).await;
-    for method in ["condition", "complete"] {
-        world.sim.heal("paths", method);
-    }
+    let tries = world.sim.calls("paths", "complete");
+    world.sim.can_be_completed("paths");
+    world.sim.heal("paths", "complete");
     world.sim.release("paths", "complete");
     until(&world.engine, &pool, |now| now.last_error.is_none()).await;
+    assert_eq!(world.sim.calls("paths", "complete"), tries);
+    // Nothing is missing.
+    let looks = world.sim.calls("paths", "usage");
+    pool.pool.ask_check(&pool.shared);
+    world.sim.called("paths", "usage", looks + 1).await;
+    assert_eq!(world.sim.calls("paths", "complete"), tries);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_part_that_is_being_fetched() {
+    let world = World::with(EngineOptions {
+        refresh_timeout: Duration::from_secs(600),
+        retry: (Duration::from_millis(5), Duration::from_millis(20)),
+        ..EngineOptions::default()
+    });
+    let pool = world.started("paths").await;
+    world.sim.fail("paths", "condition", ErrorKind::Inaccessible);
+    world.sim.hold("paths", "complete");
+    pool.refresh(&ROOT).await.unwrap().wait().await.unwrap();
+    world.sim.called("paths", "complete", 1).await;
+    pool.stop(StopOptions::default(), &ROOT).await.unwrap().wait().await.unwrap();
+    assert_eq!(state(&pool), PoolState::Inactive);
 }
 
 #[tokio::test]

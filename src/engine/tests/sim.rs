@@ -45,6 +45,7 @@ struct World {
     volumes: HashMap<String, BTreeMap<VolumeName, u64>>,
     held: BTreeSet<Call>,
     large: BTreeSet<String>,
+    completed: BTreeSet<String>,
     deaf: bool,
     sessions: bool,
     failing: HashMap<Call, ErrorKind>,
@@ -83,6 +84,11 @@ impl Sim {
     /// Its refreshes say that they take longer than their deadline.
     pub fn is_large(&self, pool: &str) {
         self.world().large.insert(pool.to_owned());
+    }
+
+    /// Completing it mends its condition.
+    pub fn can_be_completed(&self, pool: &str) {
+        self.world().completed.insert(pool.to_owned());
     }
 
     /// Its devices come by sessions.
@@ -233,7 +239,11 @@ impl Backend for Sim {
     }
 
     fn complete(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
-        self.enter(&pool.def, "complete", ctx)
+        self.enter(&pool.def, "complete", ctx)?;
+        if self.world().completed.contains(pool.def.name.as_str()) {
+            self.heal(pool.def.name.as_str(), "condition");
+        }
+        Ok(())
     }
 
     fn refresh_volume(

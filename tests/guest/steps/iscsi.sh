@@ -116,19 +116,21 @@ a_portal_that_does_not_answer_leaves_the_others() {
 step a_portal_that_does_not_answer_leaves_the_others
 
 has_paths() { is "$(poolctl --json vol show main/unit:0:0:1 | jq '."member-paths" | length')" "$1"; }
-lacks_nothing() { not grep 'no session' <(poolctl show main); }
+has_sessions() { is "$(sessions)" "$*"; }
 
 it_is_logged_in_at_when_it_answers() {
     hold "$(by_path 127.0.0.1:3260 $main 1)" raw
     nft delete table ip dead
-    wait_for 120 "nothing is missing" lacks_nothing
-    is "$(sessions)" "$main $main"
+    wait_for 120 "there is a session" has_sessions $main $main
     wait_for 30 "it is another path to the unit" has_paths 2
+    not grep 'no session' <(poolctl show main)
     let_go "$(by_path 127.0.0.1:3260 $main 1)"
     iscsiadm -m node -T $main -p 127.0.0.2:3260 --logout
-    wait_for 120 "so it is after a logout by hand" not lacks_nothing
-    wait_for 120 "and again" lacks_nothing
-    is "$(sessions)" "$main $main"
+    wait_for 120 "so it is after a logout by hand" has_sessions $main $main
+    iscsiadm -m node -T $main --logout
+    wait_for 120 "and when nothing is left" has_sessions $main $main
+    wait_for 30 "the pool serves" pool_is main active
+    has_volumes main unit:0:0:0 unit:0:0:1 unit:0:0:2
     poolctl stop main
     is "$(sessions)" ""
     not test -e /run/lock/iscsi/lock.write
