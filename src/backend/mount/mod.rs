@@ -183,7 +183,7 @@ impl Plan<'_> {
 
     /// What mount(8), or what mounts in its place, complains of, as an error that programs can tell.
     fn failed(&self, program: &str, status: i32, said: &[u8]) -> Error {
-        let why = complaint(said, &format!("{program}: "));
+        let why = complaint(said, program);
         let known = self.refusals.iter().find(|(part, _)| why.contains(part));
         let (kind, why) = if is_not_in_the_kernel(&why) {
             let fs_type = self.fs_type;
@@ -212,13 +212,15 @@ fn is_not_in_the_kernel(why: &str) -> bool {
         || why.contains("filesystem not supported by the system")
 }
 
-/// What a program complains of on the line that matters, without its name and mount(8)'s advice.
-fn complaint(said: &[u8], name: &str) -> String {
+/// What a program complains of on the line that matters, without its name and mount(8)'s advice. What it
+/// starts has its say before it, as systemctl does the first time that mount.nfs(8) has statd started.
+fn complaint(said: &[u8], program: &str) -> String {
     let text = String::from_utf8_lossy(said);
-    let lines = text.lines().map(str::trim);
-    let line = lines.into_iter().find(|line| !line.is_empty() && !line.starts_with("dmesg(1)"));
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let own = lines().find(|line| line.starts_with(program));
+    let line = own.or_else(|| lines().find(|line| !line.starts_with("dmesg(1)")));
     let line = line.unwrap_or("it does not say why");
-    let line = line.strip_prefix(name).unwrap_or(line);
+    let line = line.strip_prefix(&format!("{program}: ")).unwrap_or(line);
     line.chars().filter(|c| !c.is_control()).take(400).collect()
 }
 
@@ -329,5 +331,36 @@ fn is_empty(directory: &Directory) -> std::io::Result<bool> {
         Ok(()) => Ok(true),
         Err(Found::Entry) => Ok(false),
         Err(Found::Io(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::complaint;
+
+    #[test]
+    fn what_matters_is_what_the_program_itself_complains_of() {
+        for (said, program, why) in [
+            (
+                "mount: /srv/a: unknown filesystem type 'x'.\n",
+                "mount",
+                "/srv/a: unknown filesystem type 'x'.",
+            ),
+            (
+                "Created symlink /run/a \u{2192} /lib/a.\nmount.nfs: Connection refused\n",
+                "mount",
+                "mount.nfs: Connection refused",
+            ),
+            (
+                "mount error(13): Permission denied\nRefer to\n",
+                "mount",
+                "mount error(13): Permission denied",
+            ),
+            ("\n  dmesg(1) may say more.\nMount failed.\n", "mount", "Mount failed."),
+            ("umount: /srv/a: target is busy.", "umount", "/srv/a: target is busy."),
+            ("", "mount", "it does not say why"),
+        ] {
+            assert_eq!(complaint(said.as_bytes(), program), why);
+        }
     }
 }

@@ -126,7 +126,7 @@ fn umount(host: &dyn Host, how: &[&str], target: &Path, id: u64, limits: &Limits
     let done = host.run(&command, limits).and_then(|output| match output.status {
         0 => Ok(()),
         status => {
-            let why = complaint(&output.stderr, "umount: ");
+            let why = complaint(&output.stderr, "umount");
             let kind = match why.contains("busy") {
                 true => ErrorKind::Busy,
                 false => ErrorKind::ToolFailed,
