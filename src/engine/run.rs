@@ -39,6 +39,17 @@ pub(super) enum Patience {
     Force(Duration),
 }
 
+impl Patience {
+    fn time(self) -> Option<Duration> {
+        match self {
+            Self::Within(time) | Self::Spare(time) | Self::Volume(time) | Self::Force(time) => {
+                Some(time)
+            }
+            Self::WhileAlive | Self::Transfer => None,
+        }
+    }
+}
+
 /// One operation, to be run.
 pub(super) struct Run<'a> {
     pub(super) shared: &'a Arc<Shared>,
@@ -172,13 +183,7 @@ impl Run<'_> {
         // does not hear at once condemns nobody else's work there.
         let grace = self.shared.options.stop_timeout / 2;
         let tick = self.shared.options.refresh_timeout;
-        let mut hard = match self.patience {
-            Patience::WhileAlive | Patience::Transfer => None,
-            Patience::Within(time)
-            | Patience::Spare(time)
-            | Patience::Volume(time)
-            | Patience::Force(time) => Some(begun + time),
-        };
+        let mut hard = self.patience.time().map(|time| begun + time);
         let spare = matches!(self.patience, Patience::Spare(_));
         let mut check = begun + tick;
         let mut progress = None;
@@ -270,13 +275,8 @@ impl Run<'_> {
     /// What the operation is told: a fifth earlier than when it is given up, so that it can end
     /// by itself, and a program of it that takes no notice be killed.
     fn soft_deadline(&self) -> Option<std::time::Instant> {
-        match self.patience {
-            Patience::Within(time)
-            | Patience::Spare(time)
-            | Patience::Volume(time)
-            | Patience::Force(time) => std::time::Instant::now().checked_add(time * 8 / 10),
-            Patience::WhileAlive | Patience::Transfer => None,
-        }
+        let time = self.patience.time()?;
+        std::time::Instant::now().checked_add(time * 8 / 10)
     }
 
     /// Waits for something as long as the operation is wanted and the pool lives.

@@ -92,7 +92,7 @@ impl Admin<'_> {
     /// target refuses for good has another status. iscsid's own tries are off, as it would spend them on portals that do
     /// not answer, too.
     pub(super) fn log_in(self, target: &str, interface: &str, portals: &[&Portal]) -> Result<()> {
-        let Output { status, stderr, .. } = self.login(target, interface, &[])?;
+        let Output { status, stderr, .. } = self.login(target, interface, None)?;
         let refused = portals.iter().filter_map(|at| Some((*at, refusal(&stderr, at)?)));
         let again = |(at, status)| self.log_in_again(target, interface, at, status);
         let ends: Vec<Result<()>> = refused.map(again).collect();
@@ -104,7 +104,7 @@ impl Admin<'_> {
 
     /// The same at one portal alone.
     pub(super) fn log_in_at(self, target: &str, interface: &str, portal: &Portal) -> Result<()> {
-        let Output { status, .. } = self.login(target, interface, &["-p", &portal.to_string()])?;
+        let Output { status, .. } = self.login(target, interface, Some(portal))?;
         self.log_in_again(target, interface, portal, status)
     }
 
@@ -116,20 +116,21 @@ impl Admin<'_> {
         portal: &Portal,
         mut status: i32,
     ) -> Result<()> {
-        let portal = portal.to_string();
         for _ in 0..TRIES {
             if status == LOGIN_FAILED {
-                status = self.login(target, interface, &["-p", &portal])?.status;
+                status = self.login(target, interface, Some(portal))?.status;
             }
         }
         login_end(status, target)
     }
 
-    /// One try.
-    fn login(self, target: &str, interface: &str, at: &[&str]) -> Result<Output> {
+    /// One try, by all records or that of one portal.
+    fn login(self, target: &str, interface: &str, portal: Option<&Portal>) -> Result<Output> {
         let what = login_what(target);
-        let records = ["-m", "node", "-T", target, "-I", interface];
-        let args = [&records, at, &["--login"]].concat();
+        let portal = portal.map(Portal::to_string);
+        let mut args = vec!["-m", "node", "-T", target, "-I", interface];
+        args.extend(portal.iter().flat_map(|portal| ["-p", portal]));
+        args.push("--login");
         let done = self.limits.check().and_then(|()| self.run(&args, &STATUSES, &what));
         done.map_err(|error| match error.kind() {
             ErrorKind::TimedOut => {

@@ -100,16 +100,20 @@ impl Iscsi {
             all.retain(&which);
             all
         };
-        let mut refused = Ok(());
+        let log_out = |session: &Session| {
+            if session.interface == own_interface {
+                self.have_interface(own_interface, admin)?;
+            }
+            admin.log_out(session.id)
+        };
+        let mut refused: Result<()> = Ok(());
         let end = || {
-            refused = left().iter().try_for_each(|session| {
-                if session.interface == own_interface {
-                    self.have_interface(own_interface, admin)?;
-                }
-                admin.log_out(session.id)
-            });
-            let in_use = refused.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy);
-            (in_use || left().is_empty()).then_some(())
+            let tried: Vec<(bool, Result<()>)> =
+                left().iter().map(|session| (session.is_logged_in(), log_out(session))).collect();
+            // Of one that serves it stands.
+            let stands = tried.iter().any(|(serves, ended)| *serves && ended.is_err());
+            refused = tried.into_iter().try_for_each(|(_, ended)| ended);
+            (stands || left().is_empty()).then_some(())
         };
         let ended = admin.limits.look_every(WITHDRAWAL_PAUSE, WITHDRAWAL, end);
         refused.and(ended.map(drop))

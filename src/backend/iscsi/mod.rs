@@ -93,6 +93,18 @@ impl<'a> Place<'a> {
         };
         at(Portal::is).or_else(|| at(Portal::may_be)).filter(|_| is_it)
     }
+
+    /// Its portals at which there is none of these sessions.
+    fn without_session(&self, sessions: &[(usize, Session)]) -> Vec<&Portal> {
+        let portals = self.portals.iter().enumerate();
+        let without = portals.filter(|(index, _)| at(sessions, *index).next().is_none());
+        without.map(|(_, portal)| portal).collect()
+    }
+}
+
+/// Those of the sessions of a pool that are at one of its portals.
+fn at(sessions: &[(usize, Session)], portal: usize) -> impl Iterator<Item = &Session> {
+    sessions.iter().filter(move |(index, _)| *index == portal).map(|(_, session)| session)
 }
 
 /// The name of the interface record of a pool.
@@ -143,12 +155,7 @@ impl LunSource for Iscsi {
 
     fn start(&self, pool: &PoolDef, ctx: &OpContext) -> Result<Activation> {
         let place = Place::of(pool)?;
-        let before = self.of(&place);
-        let at = |index: usize| before.iter().any(|(portal, _)| *portal == index);
-        let missing: Vec<&Portal> = (0..place.portals.len())
-            .filter(|index| !at(*index))
-            .map(|index| &place.portals[index])
-            .collect();
+        let missing = place.without_session(&self.of(&place));
         if !missing.is_empty() {
             self.log_in(&place, &missing, ctx)?;
         }
@@ -215,16 +222,13 @@ impl LunSource for Iscsi {
     fn condition(&self, pool: &ActivePool) -> Result<()> {
         let place = Place::of(&pool.def)?;
         let sessions = self.of(&place);
-        let serves = |index: usize| {
-            let mut here = sessions.iter().filter(|(portal, _)| *portal == index);
-            here.any(|(_, session)| session.is_logged_in())
-        };
+        let serves = |index: usize| at(&sessions, index).any(Session::is_logged_in);
         match (0..place.portals.len()).find(|index| !serves(*index)) {
             None => Ok(()),
             Some(index) => {
                 let portal = &place.portals[index];
-                let comes_back = sessions.iter().any(|(at, _)| *at == index)
-                    || self.has_record(&place, portal)?;
+                let comes_back =
+                    at(&sessions, index).next().is_some() || self.has_record(&place, portal)?;
                 let again = match comes_back {
                     true => ", and a login there is tried again",
                     false => ". Stop and start the pool to log in there again",
@@ -238,12 +242,10 @@ impl LunSource for Iscsi {
     /// Logs in where the start could not, or where somebody ended a session of ours.
     fn complete(&self, pool: &ActivePool, ctx: &OpContext) -> Result<()> {
         let place = Place::of(&pool.def)?;
-        let sessions = self.of(&place);
         let mut missing = Vec::new();
-        for (index, portal) in place.portals.iter().enumerate() {
-            // iscsid sees to one that is down.
-            let is_there = sessions.iter().any(|(at, _)| *at == index);
-            if !is_there && self.has_record(&place, portal)? {
+        // iscsid sees to one that is down.
+        for portal in place.without_session(&self.of(&place)) {
+            if self.has_record(&place, portal)? {
                 missing.push(portal);
             }
         }

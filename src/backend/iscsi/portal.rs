@@ -61,7 +61,7 @@ impl Portal {
 
     /// Whether `other` is the same address, or the same name.
     pub(super) fn is(&self, other: &Self) -> bool {
-        let host = match (self.address_of(), other.address_of()) {
+        let host = match (self.ip(), other.ip()) {
             (Some(own), Some(others)) => own == others,
             (None, None) => self.host.eq_ignore_ascii_case(&other.host),
             _ => false,
@@ -72,10 +72,10 @@ impl Portal {
     /// Whether `other` is an address that may be behind this name. None is resolved: what is behind one
     /// cannot be told, and counts.
     pub(super) fn may_be(&self, other: &Self) -> bool {
-        self.address_of().is_none() && other.address_of().is_some() && self.port == other.port
+        self.ip().is_none() && other.ip().is_some() && self.port == other.port
     }
 
-    fn address_of(&self) -> Option<IpAddr> {
+    fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 }

@@ -257,10 +257,17 @@ fn a_session_whose_records_are_gone_is_ended_all_the_same() {
     bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
     assert_eq!((others(), left()), (vec![2], 0));
 
-    // One that is being logged in cannot be ended at once.
-    let stumbles = (9, 1);
-    let records = bench.base.path().to_owned();
-    ctx.host = Arc::new(Iscsiadm { stumbles, records, ..Iscsiadm::default() });
+    // What is refused of one that serves stands; one that is being logged in cannot be ended at once.
+    let stumbling = || {
+        let (records, stumbles) = (bench.base.path().to_owned(), (9, 1));
+        Arc::new(Iscsiadm { stumbles, records, ..Iscsiadm::default() })
+    };
+    bench.session(5, &place.interface, "iqn.x:host", "192.0.2.1", "LOGGED_IN");
+    ctx.host = stumbling();
+    let refused = bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap_err();
+    assert_eq!((refused.kind(), others()), (ErrorKind::ToolFailed, vec![2, 5]));
+    bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
+    ctx.host = stumbling();
     bench.session(4, &place.interface, "iqn.x:host", "192.0.2.1", "FREE");
     bench.iscsi.stop(&active(&def), StopOptions::default(), &ctx).unwrap();
     assert_eq!((others(), left()), (vec![2], 0));
