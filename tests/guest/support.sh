@@ -141,6 +141,9 @@ group_xml() {
 volume() { poolctl --json vol show "$1" | jq -r ".[\"$2\"]"; }
 pool_property() { poolctl --json show "$1" | jq -r ".[\"$2\"]"; }
 
+# pool_waits_for NAME WHAT: it is not up, and says why. To be waited for: it is tried again at any time, and starting then.
+pool_waits_for() { pool_is "$1" inactive && is "$(pool_property "$1" waiting-for)" "$2"; }
+
 # goes_in_and_out POOL/NAME BYTES PATH: noise that is uploaded, which stays in $work/data, is what a path to the volume has
 # then, and what comes back. (BYTES as head, cmp and poolctl all read them: 4M.)
 goes_in_and_out() {

@@ -85,15 +85,11 @@ the_shutdown_ended_the_service_in_order() {
 
 pools_whose_disks_appear_late_become_active_by_themselves() {
     not test -e /dev/disk/by-label/late
-    pool_is late inactive
-    # It says what it waits for.
-    poolctl show late | tee "$work/late"
-    grep -q 'images' "$work/late"
-    pool_is late-fs inactive
-    is "$(pool_property late-fs waiting-for)" "device /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_scsi2"
+    wait_for 30 "it waits" pool_waits_for late "directory /srv/late/images"
+    wait_for 30 "it waits" pool_waits_for late-fs "device /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_scsi2"
     plug_in
     wait_for 30 "the disk is there" test -b /dev/disk/by-label/late
-    pool_is late inactive
+    wait_for 30 "it still waits" pool_waits_for late "directory /srv/late/images"
     wait_for 60 "the pool on a disk is active" pool_is late-fs active
     qemu_opens "$(poolctl vol path late-fs/one)" raw $((64 << 20))
     mount LABEL=late /srv/late

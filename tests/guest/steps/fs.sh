@@ -103,8 +103,7 @@ a_pool_waits_for_its_disk() {
 XML
     unplug scsi0
     poolctl autostart || true
-    pool_is late inactive
-    is "$(pool_property late waiting-for)" "device $disk"
+    wait_for 30 "it waits" pool_waits_for late "device $disk"
     plug_in
     wait_for 60 "the pool is active" pool_is late active
     poolctl vol create late/one 16M

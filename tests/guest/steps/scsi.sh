@@ -102,7 +102,7 @@ an_adapter_that_comes_later_is_started_by_itself() {
     # The next adapter will have the same number.
     scsi_pool later "<adapter type='scsi_host' name='$host'/>" --autostart
     poolctl autostart || true
-    pool_is later inactive
+    wait_for 30 "it waits" pool_is later inactive
     modprobe scsi_debug dev_size_mb=8 num_tgts=1 delay=0
     wait_for 60 "the pool is active" pool_is later active
     is "$(volume later/unit:0:0:0 capacity)" $((8 << 20))
