@@ -46,6 +46,7 @@ pub async fn images_are_thick_or_begin_as_others_are() -> Result<()> {
     ensure!(cluster.images()?.len() == 4, "{:?}", cluster.images()?);
 
     // Cancelled half-way.
+    slowed(&cluster)?;
     let options = Options::from([("preallocation", "full".into()), ("wait", 0_u64.into())]);
     let (_, job) = pool.create_volume("long", 600 * MIB, &options).await?;
     in_the_making(&cluster).await?;
@@ -75,11 +76,24 @@ pub async fn images_are_thick_or_begin_as_others_are() -> Result<()> {
     Ok(())
 }
 
-/// Waits until there is an image that is not whole.
+/// From now on to write a hundred MiB takes a few seconds.
+fn slowed(cluster: &Cluster) -> Result<()> {
+    let limit = ["config", "pool", "set", cluster.pool, "rbd_qos_write_bps_limit", "20M"];
+    cluster.admin("rbd", &limit)?;
+    Ok(())
+}
+
+/// Waits until there is an image that is not whole and is being written: who writes has its lock. (It is listed before
+/// it can be opened, and a client that dies before it has the lock is remembered for 30 s.)
 async fn in_the_making(cluster: &Cluster) -> Result<String> {
     let mut image = None;
     eventually("the job has begun", async || {
-        image = cluster.images()?.into_iter().find(|name| name.starts_with(".poold-"));
+        let is_written = |name: &String| {
+            let locks = cluster.rbd(&["lock", "ls", &cluster.image(name)]);
+            locks.is_ok_and(|locks| locks.as_array().is_some_and(|locks| !locks.is_empty()))
+        };
+        let mut names = cluster.images()?.into_iter();
+        image = names.find(|name| name.starts_with(".poold-") && is_written(name));
         Ok(image.is_some())
     })
     .await?;
@@ -103,7 +117,8 @@ pub async fn a_copy_that_dies_half_way_leaves_no_image() -> Result<()> {
                 .await?,
         )
         .await?;
-    let options = poold::client::Options::from([("wait", 0_u64.into()), ("pool", "ceph".into())]);
+    slowed(&cluster)?;
+    let options = Options::from([("wait", 0_u64.into()), ("pool", "ceph".into())]);
     big.clone("copy", &options).await?;
     in_the_making(&cluster).await?;
     world.end(Signal::SIGKILL).await?;
