@@ -87,8 +87,9 @@ pub async fn targets_are_found_and_refusals_told_apart() -> Result<()> {
 
 pub async fn a_portal_may_ask_for_a_password_before_it_tells_of_targets() -> Result<()> {
     let world = World::start_with("log-level = \"trace\"\n").await?;
-    let watch = Watch::over_but_in(PASSWORD, "LIBISCSI_CHAP_PASSWORD")?;
+    // tgtadm is given the password as an argument.
     let tgt = Tgt::start(world.pools().join("units"))?;
+    let watch = Watch::over_but_in(PASSWORD, "LIBISCSI_CHAP_PASSWORD")?;
     tgt.admin("--mode account --op bind --user alice")?;
     set_password(&world, "wrong.horse.99").await?;
     let manager = world.manager().await?;
