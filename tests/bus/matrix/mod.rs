@@ -102,8 +102,11 @@ impl Run {
         fault: Fault,
         moments: &[Moment],
     ) -> Vec<Result<Cell>> {
-        let prepared = moments.iter().map(|moment| Cell::prepare(server, *moment, &self.quiet));
-        let mut cells = join_all(prepared).await;
+        // One after the other: they share what the server has, and its locks are not known to all where it is a fake.
+        let mut cells = Vec::new();
+        for moment in moments {
+            cells.push(Cell::prepare(server, *moment, &self.quiet).await);
+        }
         let broken = {
             let _loud = self.quiet.lock().await;
             break_it(server, fault)
