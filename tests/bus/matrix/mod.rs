@@ -68,12 +68,10 @@ impl Run {
 
     /// All cells of a type.
     async fn cells_of<S: Served>(&self) {
-        let named = |fault: Fault, moment: Moment| {
-            format!("{}.{}.{}", S::TYPE, fault.word(), moment.word())
-        };
         let mut server = None;
         for (fault, quick) in Fault::ALL.into_iter().zip(S::QUICK) {
-            let wanted = |moment: &Moment| self.wants(&named(fault, *moment), *moment == quick);
+            let wanted =
+                |moment: &Moment| self.wants(&named::<S>(fault, *moment), *moment == quick);
             let moments: Vec<_> = Moment::ALL.into_iter().filter(wanted).collect();
             if moments.is_empty() {
                 continue;
@@ -90,7 +88,7 @@ impl Run {
                 },
             };
             for (moment, cell) in moments.into_iter().zip(cells) {
-                self.report(&named(fault, moment), S::TYPE, fault, moment, cell);
+                self.report(&named::<S>(fault, moment), S::TYPE, fault, moment, cell);
             }
         }
     }
@@ -152,6 +150,26 @@ impl Run {
     }
 }
 
+fn named<S: Served>(fault: Fault, moment: Moment) -> String {
+    format!("{}.{}.{}", S::TYPE, fault.word(), moment.word())
+}
+
+fn names<S: Served>() -> Vec<String> {
+    let of_fault = |fault| Moment::ALL.map(|moment| named::<S>(fault, moment));
+    Fault::ALL.into_iter().flat_map(of_fault).collect()
+}
+
+/// A word that no cell is named by would be a run that shows nothing, and passes.
+fn refuse_unknown(asked: &[String]) -> Result<()> {
+    let names =
+        [names::<Rbd>(), names::<TgtUnits>(), names::<Bricks>(), names::<Mounts>()].concat();
+    for word in asked.iter().filter(|_| asked != ["all"]) {
+        let known = names.iter().any(|name| name.contains(word.as_str()));
+        ensure!(known, "POOLD_MATRIX: no cell's name contains {word:?}");
+    }
+    Ok(())
+}
+
 fn all_failed(moments: &[Moment], error: &anyhow::Error) -> Vec<Result<Cell>> {
     moments.iter().map(|_| Err(anyhow!("{error:#}"))).collect()
 }
@@ -185,7 +203,8 @@ fn mend<S: Served>(server: &mut S, fault: Fault) -> Result<()> {
 
 pub async fn dead_servers_cost_their_own_pools_alone() -> Result<()> {
     let asked = std::env::var("POOLD_MATRIX").unwrap_or_default();
-    let asked = asked.split_whitespace().map(str::to_owned).collect();
+    let asked: Vec<_> = asked.split_whitespace().map(str::to_owned).collect();
+    refuse_unknown(&asked)?;
     let run = Run { asked, quiet: Mutex::new(()), ratios: RefCell::default() };
     tokio::join!(
         run.cells_of::<Rbd>(),
