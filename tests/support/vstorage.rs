@@ -56,8 +56,11 @@ impl Clusters {
             let Some(client) = name.to_str().and_then(|name| name.strip_prefix(".client-")) else {
                 continue;
             };
-            // It may have been unmounted.
-            let _ = kill(Pid::from_raw(client.parse()?), signal);
+            // It may have been unmounted, and its number be somebody else's by now.
+            let runs = std::fs::read_to_string(format!("/proc/{client}/comm")).unwrap_or_default();
+            if runs.trim_end() == "mergerfs" {
+                kill(Pid::from_raw(client.parse()?), signal)?;
+            }
         }
         Ok(())
     }
