@@ -101,7 +101,7 @@ impl PoolHandle {
         self.submit(JobOperation::PoolDelete, Work::Delete { with_volumes }, caller).await
     }
 
-    /// Reads usage and volumes; a refresh under way is joined.
+    /// Reads usage and volumes; a refresh that has not begun is joined.
     pub async fn refresh(&self, caller: &Caller) -> Result<JobHandle> {
         self.submit(JobOperation::PoolRefresh, Work::Refresh, caller).await
     }

@@ -255,15 +255,16 @@ impl Run<'_> {
     }
 
     /// Whether something else is to be done with the pool as a whole, for which this may be left. A start
-    /// is not: it would have been for nothing.
+    /// is not: it would have been for nothing. A refresh is not for another one, or none would come to its end.
     fn is_awaited(&self) -> bool {
-        let operation = self.job.map(|job| job.snapshot().operation);
-        if operation.is_some_and(|operation| operation != JobOperation::PoolRefresh) {
-            return false;
+        let is_refresh = |job: &Job| job.snapshot().operation == JobOperation::PoolRefresh;
+        match self.job {
+            Some(job) if is_refresh(job) => self.pool.look(|core| {
+                core.asking > 0 || core.queue.iter().any(|queued| !is_refresh(queued))
+            }),
+            Some(_) => false,
+            None => self.pool.look(|core| core.asking > 0 || !core.queue.is_empty()),
         }
-        let own = self.job.map(|job| job.id);
-        self.pool
-            .look(|core| core.asking > 0 || core.queue.iter().any(|queued| Some(queued.id) != own))
     }
 
     async fn awaited(&self) {

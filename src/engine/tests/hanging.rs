@@ -325,6 +325,18 @@ async fn who_wants_something_else_of_a_pool_does_not_wait_until_all_is_read() {
 }
 
 #[tokio::test]
+async fn a_refresh_does_not_give_way_to_another() {
+    let world = World::impatient();
+    let (pool, job) = overtime(&world, "images").await;
+    let before = world.sim.calls("images", "usage");
+    let second = pool.refresh(&ROOT).await.unwrap();
+    world.sim.called("images", "usage", before + 3).await;
+    world.sim.release("images", "refresh");
+    job.wait().await.unwrap();
+    second.wait().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_start_gives_way_to_nobody() {
     let world = World::impatient();
     let (pool, job) = overtime(&world, "images").await;

@@ -16,7 +16,6 @@ async fn a_refresh_keeps_what_was_made_and_deleted_while_it_ran() {
     world.sim.hold("images", "refresh");
     let refresh = pool.refresh(&ROOT).await.unwrap();
     world.sim.called("images", "refresh", 2).await;
-    assert_eq!(pool.refresh(&ROOT).await.unwrap().id(), refresh.id(), "a second one joins");
 
     create(&pool, "new").await.wait().await.unwrap();
     let old = VolumeName::new("old").unwrap();
@@ -26,6 +25,24 @@ async fn a_refresh_keeps_what_was_made_and_deleted_while_it_ran() {
     assert_eq!(names(&pool), ["foreign", "new"]);
     let result = refresh.snapshot().result.clone();
     assert_eq!(result["volumes"], ResultValue::Number(2));
+}
+
+#[tokio::test]
+async fn who_asks_for_a_refresh_sees_what_was_there_when_it_was_asked_for() {
+    let world = World::new();
+    let pool = world.started("images").await;
+    world.sim.hold("images", "refresh");
+    let first = pool.refresh(&ROOT).await.unwrap();
+    world.sim.called("images", "refresh", 2).await;
+    world.sim.drop_in("images", "too-late-for-the-first", 1);
+    let second = pool.refresh(&ROOT).await.unwrap();
+    assert_ne!(second.id(), first.id(), "one under way has read already");
+    assert_eq!(pool.refresh(&ROOT).await.unwrap().id(), second.id(), "a third joins the second");
+    world.sim.release("images", "refresh");
+    first.wait().await.unwrap();
+    assert_eq!(first.snapshot().result["volumes"], ResultValue::Number(0));
+    second.wait().await.unwrap();
+    assert_eq!(names(&pool), ["too-late-for-the-first"]);
 }
 
 #[tokio::test]
