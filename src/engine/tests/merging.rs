@@ -13,9 +13,7 @@ async fn a_refresh_keeps_what_was_made_and_deleted_while_it_ran() {
     world.sim.drop_in("images", "old", 1);
     let pool = world.started("images").await;
     world.sim.drop_in("images", "foreign", 1);
-    world.sim.hold("images", "refresh");
-    let refresh = pool.refresh(&ROOT).await.unwrap();
-    world.sim.called("images", "refresh", 2).await;
+    let refresh = held_refresh(&world, &pool).await;
 
     create(&pool, "new").await.wait().await.unwrap();
     let old = VolumeName::new("old").unwrap();
@@ -31,9 +29,7 @@ async fn a_refresh_keeps_what_was_made_and_deleted_while_it_ran() {
 async fn who_asks_for_a_refresh_sees_what_was_there_when_it_was_asked_for() {
     let world = World::new();
     let pool = world.started("images").await;
-    world.sim.hold("images", "refresh");
-    let first = pool.refresh(&ROOT).await.unwrap();
-    world.sim.called("images", "refresh", 2).await;
+    let first = held_refresh(&world, &pool).await;
     world.sim.drop_in("images", "too-late-for-the-first", 1);
     let second = pool.refresh(&ROOT).await.unwrap();
     assert_ne!(second.id(), first.id(), "one under way has read already");

@@ -112,6 +112,16 @@ async fn create(pool: &PoolHandle, name: &str) -> JobHandle {
     pool.create_volume(volume_def(name, 10), CreateVolumeOptions::default(), &ROOT).await.unwrap()
 }
 
+/// A refresh of a started pool that has listed what is there, and does not end before it is released.
+async fn held_refresh(world: &World, pool: &PoolHandle) -> JobHandle {
+    let name = pool.snapshot().def.name.to_string();
+    let before = world.sim.calls(&name, "refresh");
+    world.sim.hold(&name, "refresh");
+    let job = pool.refresh(&ROOT).await.unwrap();
+    world.sim.called(&name, "refresh", before + 1).await;
+    job
+}
+
 fn names(pool: &PoolHandle) -> Vec<String> {
     pool.snapshot().volumes.keys().map(ToString::to_string).collect()
 }

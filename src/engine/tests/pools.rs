@@ -170,9 +170,7 @@ async fn a_stop_ends_a_start_under_way() {
 async fn defining_an_active_pool_again_with_start_is_success_beside_a_refresh() {
     let world = World::new();
     let pool = world.started("images").await;
-    world.sim.hold("images", "refresh");
-    let refresh = pool.refresh(&ROOT).await.unwrap();
-    world.sim.called("images", "refresh", 2).await;
+    let refresh = held_refresh(&world, &pool).await;
     assert_eq!(kind(pool.start(None, &ROOT).await), Some(ErrorKind::Active));
     world.sim.release("images", "refresh");
     refresh.wait().await.unwrap();
