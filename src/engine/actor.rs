@@ -166,8 +166,6 @@ impl Actor {
     }
 
     async fn do_job(&mut self, job: &Arc<Job>, work: Work) {
-        // From now on it may have read what a new caller has just changed.
-        self.pool.change(|core| core.refresh.take_if(|refresh| refresh.id == job.id));
         let result = if job.cancel.is_cancelled() {
             Err(Error::new(ErrorKind::Cancelled, "cancelled before it began"))
         } else {

@@ -4,7 +4,7 @@ use super::actor::{Command, Work};
 use super::jobs::Job;
 use super::pool::{Core, Pool, not_active};
 use super::shared::Shared;
-use super::{Caller, JobHandle, JobOperation, PoolSnapshot, PoolState};
+use super::{Caller, JobHandle, JobOperation, JobState, PoolSnapshot, PoolState};
 use crate::backend::{BuildMode, StopOptions};
 use crate::model::{Error, ErrorKind, Result, Uuid};
 use std::sync::Arc;
@@ -149,9 +149,6 @@ impl PoolHandle {
             }
             let job = self.shared.jobs.add(slot, id, operation, self.pool.uuid, None);
             core.queue.push(Arc::clone(&job));
-            if matches!(work, Work::Refresh) {
-                core.refresh = Some(Arc::clone(&job));
-            }
             Ok((job, true))
         })?;
         if new {
@@ -214,15 +211,23 @@ impl Drop for Asking<'_> {
 
 impl Core {
     /// The last job that changes the pool as a whole when it runs: all but refreshes.
-    fn next_change(&self) -> Option<&Arc<Job>> {
+    pub(super) fn next_change(&self) -> Option<&Arc<Job>> {
         let changes = |job: &&Arc<Job>| job.snapshot().operation != JobOperation::PoolRefresh;
         self.queue.iter().rev().find(changes)
+    }
+
+    /// The last refresh that has not begun: one that has may have read what somebody changed since.
+    fn next_refresh(&self) -> Option<&Arc<Job>> {
+        self.queue.iter().rev().find(|job| {
+            let now = job.snapshot();
+            now.operation == JobOperation::PoolRefresh && now.state == JobState::Queued
+        })
     }
 
     /// The job that does what a new one would do.
     fn joinable(&self, work: Work) -> Option<Arc<Job>> {
         let last = match work {
-            Work::Refresh => self.refresh.as_ref(),
+            Work::Refresh => self.next_refresh(),
             Work::Start(None) => {
                 self.next_change().filter(|job| job.snapshot().operation == JobOperation::PoolStart)
             }

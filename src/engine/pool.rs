@@ -71,8 +71,6 @@ pub(super) struct Core {
     pub(super) pending: BTreeSet<VolumeName>,
     /// What calls that hung did after all, to be undone.
     pub(super) late: Vec<Late>,
-    /// The refresh that a new caller may join: one that has not begun.
-    pub(super) refresh: Option<Arc<Job>>,
     /// Jobs of the pool as a whole: queued ones and the one that runs.
     pub(super) queue: Vec<Arc<Job>>,
     /// Callers that wait for the actor without a job.

@@ -257,14 +257,12 @@ impl Run<'_> {
     /// Whether something else is to be done with the pool as a whole, for which this may be left. A start
     /// is not: it would have been for nothing. A refresh is not for another one, or none would come to its end.
     fn is_awaited(&self) -> bool {
-        let is_refresh = |job: &Job| job.snapshot().operation == JobOperation::PoolRefresh;
-        match self.job {
-            Some(job) if is_refresh(job) => self.pool.look(|core| {
-                core.asking > 0 || core.queue.iter().any(|queued| !is_refresh(queued))
-            }),
+        let operation = self.job.map(|job| job.snapshot().operation);
+        self.pool.look(|core| match operation {
+            None => core.asking > 0 || !core.queue.is_empty(),
+            Some(JobOperation::PoolRefresh) => core.asking > 0 || core.next_change().is_some(),
             Some(_) => false,
-            None => self.pool.look(|core| core.asking > 0 || !core.queue.is_empty()),
-        }
+        })
     }
 
     async fn awaited(&self) {
